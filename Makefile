@@ -1,0 +1,32 @@
+# Each target first fetches what it needs from package registries (tools/bootstrap.mjs says what), then runs the
+# package.json script's program. `make test ONLY="unit kafka"` runs a part.
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+BOOTSTRAP = node tools/bootstrap.mjs
+
+.PHONY: demo test bench build check release clean
+demo:
+	@$(BOOTSTRAP) postgres:17
+	@bun src/main.ts demo $(ARGS)
+
+test:
+	@$(BOOTSTRAP) all
+	@bun tests/run.ts $(ONLY)
+
+bench:
+	@$(BOOTSTRAP) postgres:17 kafka nats
+	@bun bench/main.ts $(ARGS)
+
+build:
+	@$(BOOTSTRAP)
+	@bun tools/build.ts
+
+check:
+	@$(BOOTSTRAP)
+	@bun tests/run.ts static
+
+release:
+	@$(BOOTSTRAP)
+	@bun tools/release.ts
+
+clean:
+	rm -rf dist .cache
