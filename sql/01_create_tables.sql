@@ -1,0 +1,261 @@
+-- Tables of the replicator. Part of 00_master_setup.sql; running it twice does no harm.
+-- Schema name: every object lives in schema "replicator"; `replicator setup` can install the same text under another
+-- name by replacing the quoted identifier "replicator" (always written with quotes in these files for that purpose).
+--
+-- Two kinds of table, and why:
+--   * rings (queue, cut, confirmed, applied) are only ever appended to and emptied by TRUNCATE, slot by slot, so that
+--     an old transaction elsewhere in the cluster bloats nothing and VACUUM is never behind;
+--   * the rest is small and changes seldom.
+
+CREATE SCHEMA IF NOT EXISTS "replicator";
+
+-- One row: who we are. contour is '' until `replicator setup` (or "replicator".set_contour) has named the site.
+CREATE TABLE IF NOT EXISTS "replicator".local (
+    one              boolean PRIMARY KEY DEFAULT true CHECK (one),
+    contour          text   NOT NULL DEFAULT '' CHECK (contour = '' OR contour ~ '^[a-z0-9_-]{1,32}$'),
+    schema_version   int    NOT NULL DEFAULT 1,
+    compat_schema    text   DEFAULT 'public',            -- where the thin names stand; NULL = none
+    version_column    text  NOT NULL DEFAULT 'version',  -- default names of the stamp columns
+    updated_at_column text  NOT NULL DEFAULT 'updated_at',
+    updated_by_column text  NOT NULL DEFAULT 'updated_by',
+    created_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+INSERT INTO "replicator".local DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- A table under replication. table_id is baked into its trigger functions and into queue rows.
+CREATE TABLE IF NOT EXISTS "replicator".replicated_table (
+    table_id      int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    schema_name   text    NOT NULL,
+    table_name    text    NOT NULL,
+    relid         oid     NOT NULL,                       -- stale after a dump and restore: names decide, setup mends it
+    key_columns   text[]  NOT NULL,
+    stamp_columns text[]  NOT NULL CHECK (cardinality(stamp_columns) = 3),  -- version, updated_at, updated_by
+    exclude_columns text[] NOT NULL DEFAULT '{}',
+    capture       text    NOT NULL DEFAULT 'row' CHECK (capture IN ('row', 'statement', 'none')),
+    conflict      text    NOT NULL DEFAULT 'version' CHECK (conflict IN ('version', 'latest')),
+    columns_digest text   NOT NULL DEFAULT '',            -- of the columns the functions were made for
+    added_columns text[]  NOT NULL DEFAULT '{}',          -- what setup added to the table: removal takes just these
+    created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    removed_at    timestamptz,                            -- taken out of replication; kept while queue rows name it
+    UNIQUE (schema_name, table_name)
+);
+
+-- The queue: what the triggers write and nobody updates. A ring of eight static partitions; a slot is emptied whole.
+-- Slots are 2^28 ids wide and are changed by time, not by filling up: release sets the sequence on to the next slot when
+-- that one is empty and the current one is old enough. (A narrow slot comes round again before the retention has
+-- passed, and is then never free.) The numbers of cuts go on the same way, 2^28 to a slot.
+-- operation: I, U, D, T (TRUNCATE). data: `rows` JSON objects joined by E',\n' (I/U: the row; D: key and stamp columns;
+-- T: the floor's stamp columns). old: for D the old rows, joined likewise. A row-trigger row has rows = 1, packed = false.
+-- The queue id of the n-th (from 0) row is id * 2^20 + n.
+CREATE SEQUENCE IF NOT EXISTS "replicator".queue_id_seq CACHE 1;
+CREATE TABLE IF NOT EXISTS "replicator".queue (
+    id          bigint      NOT NULL DEFAULT nextval('"replicator".queue_id_seq'),
+    xid         xid8        NOT NULL DEFAULT pg_current_xact_id(),
+    table_id    int         NOT NULL,
+    operation   "char"      NOT NULL,
+    rows        int         NOT NULL,
+    captured_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    data        text        NOT NULL,
+    old         text
+) PARTITION BY LIST (((id / 268435456) % 8));
+DO $$
+BEGIN
+    FOR slot IN 0..7 LOOP
+        EXECUTE format('CREATE TABLE IF NOT EXISTS "replicator".queue_%s PARTITION OF "replicator".queue FOR VALUES IN (%s)
+                        WITH (autovacuum_vacuum_insert_threshold = -1)', slot, slot);
+    END LOOP;
+END $$;
+CREATE INDEX IF NOT EXISTS queue_xid_id ON "replicator".queue (xid, id);
+
+-- Which table goes to which channel. Append-only: a cut names the version it was taken under, so that what a cut
+-- holds for a channel is decided by committed data alone (I13). A table absent from a version goes to channel 'changes'.
+CREATE TABLE IF NOT EXISTS "replicator".layout (
+    layout_version int  NOT NULL,
+    channel        text NOT NULL,                  -- 'changes' is the default channel of frames
+    partitions     int  NOT NULL CHECK (partitions > 0),
+    table_ids      int[] NOT NULL,                 -- tables of this channel; for 'changes' the tables named elsewhere are left out
+    PRIMARY KEY (layout_version, channel)
+);
+INSERT INTO "replicator".layout VALUES (1, 'changes', 1, '{}') ON CONFLICT DO NOTHING;
+
+-- One numbering of this contour's channels, and the cluster it belongs to. A row is added when history broke.
+CREATE TABLE IF NOT EXISTS "replicator".epoch (
+    epoch             bigint PRIMARY KEY,
+    system_identifier text   NOT NULL,
+    timeline          bigint NOT NULL,
+    reason            text   NOT NULL,
+    opened_at         timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Cuts: (snap_from, snap_to) decides which queue rows, frame_bytes and splitter how they are framed. Committed with
+-- synchronous_commit = on before the first byte of it leaves (I1 I13).
+CREATE TABLE IF NOT EXISTS "replicator".cut (
+    cut_no         bigint      NOT NULL,
+    epoch          bigint      NOT NULL,
+    snap_from      pg_snapshot NOT NULL,
+    snap_to        pg_snapshot NOT NULL,
+    layout_version int         NOT NULL,
+    frame_bytes    int         NOT NULL,
+    splitter       text        NOT NULL,
+    term           bigint      NOT NULL,
+    taken_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (cut_no, slot),
+    slot           int         NOT NULL
+) PARTITION BY LIST (slot);
+-- slot = (cut_no / 268435456) % 4
+-- For the view replication_queue: where a layout's cuts begin, and which cut holds a transaction.
+CREATE INDEX IF NOT EXISTS cut_layout ON "replicator".cut (layout_version, cut_no);
+CREATE INDEX IF NOT EXISTS cut_xmax ON "replicator".cut (pg_snapshot_xmax(snap_to), cut_no);
+
+-- What each channel has had confirmed by the broker: the last row of a channel is its position. sequences[p + 1] is the
+-- last sequence number of partition p.
+CREATE TABLE IF NOT EXISTS "replicator".confirmed (
+    channel      text        NOT NULL,
+    cut_no       bigint      NOT NULL,
+    epoch        bigint      NOT NULL,
+    sequences    bigint[]    NOT NULL,
+    term         bigint      NOT NULL,
+    confirmed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    slot         int         NOT NULL,
+    PRIMARY KEY (channel, cut_no, slot)
+) PARTITION BY LIST (slot);
+DO $$
+BEGIN
+    FOR slot IN 0..3 LOOP
+        EXECUTE format('CREATE TABLE IF NOT EXISTS "replicator".cut_%s PARTITION OF "replicator".cut FOR VALUES IN (%s)', slot, slot);
+        EXECUTE format('CREATE TABLE IF NOT EXISTS "replicator".confirmed_%s PARTITION OF "replicator".confirmed FOR VALUES IN (%s)', slot, slot);
+    END LOOP;
+END $$;
+
+-- Leases: kind 'cutter' (name ''), 'channel' (name = channel), 'feed' (name = broker log and partition, at the target).
+CREATE TABLE IF NOT EXISTS "replicator".lease (
+    kind       text   NOT NULL,
+    name       text   NOT NULL,
+    owner      text   NOT NULL DEFAULT '',
+    term       bigint NOT NULL DEFAULT 0,
+    expires_at timestamptz NOT NULL DEFAULT '-infinity',
+    PRIMARY KEY (kind, name)
+) WITH (fillfactor = 50);
+
+-- The ledger's fence: one row per (source, channel, partition), locked FOR UPDATE at the start of every apply
+-- transaction and hardly ever written. The position itself is the newest row in `applied`.
+CREATE TABLE IF NOT EXISTS "replicator".ledger (
+    ledger_id   int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source      text NOT NULL,
+    channel     text NOT NULL,
+    partition   int  NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- folded copy of the position, written only when a slot of `applied` is emptied
+    epoch       bigint NOT NULL DEFAULT 0,
+    sequence    bigint NOT NULL DEFAULT 0,
+    cut_no      bigint NOT NULL DEFAULT 0,
+    broker_identity text,
+    broker_offset   text,
+    UNIQUE (source, channel, partition)
+);
+
+-- One row per applied frame (or batch of events), appended in the transaction that applied it.
+-- chunks: JSON array of {table, operation, first_queue_id, rows, transaction}; versions: of every row, in order;
+-- exceptions: JSON object ordinal -> outcome for the rows that were not simply applied (beaten, parked, duplicate).
+CREATE TABLE IF NOT EXISTS "replicator".applied (
+    ledger_id       int         NOT NULL,
+    epoch           bigint      NOT NULL,
+    sequence        bigint      NOT NULL,
+    cut_no          bigint      NOT NULL,
+    broker_identity text,
+    broker_offset   text,
+    chunks          text,
+    versions        bigint[],
+    exceptions      text,
+    captured_at     timestamptz,                 -- of the newest change in it: the lag
+    applied_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    slot            int         NOT NULL,        -- (sequence / 65536) % 4
+    PRIMARY KEY (ledger_id, epoch, sequence, slot)
+) PARTITION BY LIST (slot);
+DO $$
+BEGIN
+    FOR slot IN 0..3 LOOP
+        EXECUTE format('CREATE TABLE IF NOT EXISTS "replicator".applied_%s PARTITION OF "replicator".applied FOR VALUES IN (%s)', slot, slot);
+    END LOOP;
+END $$;
+
+-- Fragments of a row too large for one message, inside the transaction that receives them; empty when it commits.
+CREATE TABLE IF NOT EXISTS "replicator".fragment (
+    ledger_id int    NOT NULL,
+    sequence  bigint NOT NULL,
+    data      text   NOT NULL,
+    PRIMARY KEY (ledger_id, sequence)
+);
+
+-- Parked changes and dead letters.
+CREATE TABLE IF NOT EXISTS "replicator".inbox (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    event_id        uuid   NOT NULL UNIQUE,
+    source_contour  text   NOT NULL,
+    channel         text   NOT NULL,
+    partition       int    NOT NULL,
+    epoch           bigint NOT NULL,
+    sequence        bigint NOT NULL,
+    cut_no          bigint NOT NULL,
+    transaction_id  text   NOT NULL,
+    queue_id        bigint NOT NULL,
+    schema_name     text   NOT NULL,
+    table_name      text   NOT NULL,
+    operation       text   NOT NULL,
+    record_id       text,
+    version         bigint,
+    data            text   NOT NULL,             -- the JSON object as captured
+    status          text   NOT NULL DEFAULT 'parked' CHECK (status IN ('parked', 'dead')),
+    error_code      text   NOT NULL,             -- SQLSTATE or our dotted code
+    error           text   NOT NULL,
+    attempts        int    NOT NULL DEFAULT 1,
+    next_attempt_at timestamptz NOT NULL,
+    captured_at     timestamptz,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX IF NOT EXISTS inbox_due ON "replicator".inbox (next_attempt_at) WHERE status = 'parked';
+
+-- The stamp below which a whole table's rows count as deleted (TRUNCATE). One row per TRUNCATE seen; the greatest counts.
+CREATE TABLE IF NOT EXISTS "replicator".floor (
+    table_id   int         NOT NULL,
+    version    bigint      NOT NULL,
+    updated_at timestamptz NOT NULL,
+    updated_by text        NOT NULL COLLATE "C",
+    PRIMARY KEY (table_id, version, updated_at, updated_by)
+);
+
+CREATE TABLE IF NOT EXISTS "replicator".sync_state (
+    table_name          text PRIMARY KEY,
+    last_sync_timestamp timestamptz NOT NULL,
+    last_sync_version   bigint,
+    updated_at          timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE IF NOT EXISTS "replicator".conflict_log (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    occurred_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    source_contour text NOT NULL,
+    schema_name    text NOT NULL,
+    table_name     text NOT NULL,
+    record_id      text NOT NULL,
+    policy         text NOT NULL,
+    winner         text NOT NULL CHECK (winner IN ('local', 'incoming')),
+    reason         text NOT NULL,
+    local_row      text,
+    incoming_row   text,
+    transaction_id text
+);
+
+-- A session that carries the consumer's mark and is not a consumer: one row per transaction.
+CREATE TABLE IF NOT EXISTS "replicator".bypass_log (
+    xid              xid8 PRIMARY KEY DEFAULT pg_current_xact_id(),
+    session_role     text NOT NULL DEFAULT session_user,
+    application_name text NOT NULL DEFAULT current_setting('application_name'),
+    table_name       text NOT NULL,
+    occurred_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Roles whose sessions may carry the consumer's mark; a consumer registers its own at start.
+CREATE TABLE IF NOT EXISTS "replicator".consumer_role (
+    role_name text PRIMARY KEY
+);

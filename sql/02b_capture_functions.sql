@@ -1,0 +1,218 @@
+-- Capture, continued: the functions that write queue rows (row form, statement form, TRUNCATE), and the triggers.
+
+-- Statement of a trigger function that puts a row's line into captured.line. `plain`: the settings are as pinned;
+-- `same`: no column was added since.
+CREATE OR REPLACE FUNCTION "replicator".take_line_sql(plan jsonb, source text, plain text, same text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT CASE
+        WHEN (plan->>'whole')::boolean AND plain = 'true' THEN format('captured.line := row_to_json(%s)::text;', source)
+        WHEN (plan->>'whole')::boolean THEN
+            format('IF %1$s THEN captured.line := row_to_json(%2$s)::text; ELSE captured.line := "replicator".careful_line_%3$s(%2$s); END IF;',
+                   plain, source, plan->>'id')
+        -- the inner block writes nothing, so it costs no subtransaction id; a dropped or renamed column ends in its handler
+        ELSE format('IF %1$s AND %2$s THEN BEGIN captured.line := %3$s; EXCEPTION WHEN undefined_column THEN captured.line := "replicator".careful_line_%4$s(%5$s); END;
+        ELSE captured.line := "replicator".careful_line_%4$s(%5$s); END IF;',
+                    same, plain, "replicator".line_sql(plan, source), plan->>'id', source)
+    END
+$function$;
+
+-- Expression: no column was added to the table since its functions were made. One look into the catalog cache.
+CREATE OR REPLACE FUNCTION "replicator".same_columns_sql(plan jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT format('has_column_privilege(%s::oid, %s::int2, ''SELECT'') IS NULL', plan->>'relid', (plan->>'attributes')::int + 1)
+$function$;
+CREATE OR REPLACE FUNCTION "replicator".unsent_sql(plan jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT format('ARRAY[%s]::text[]', (SELECT string_agg(quote_literal(e), ', ') FROM jsonb_array_elements_text(plan->'unsent') e))
+$function$;
+
+-- Row form: one queue row per changed row. With it the careful line: for sessions whose settings would change the text,
+-- and for a table whose columns changed since the functions were made (a write of the application never fails for that).
+CREATE OR REPLACE FUNCTION "replicator".row_capture_sql(plan jsonb) RETURNS SETOF text
+LANGUAGE plpgsql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+DECLARE
+    id text := plan->>'id';
+    plain text := "replicator".settings_sql(plan, false);
+    same text := "replicator".same_columns_sql(plan);
+    bury text := format($sql$INSERT INTO "replicator".queue (table_id, operation, rows, data, old)
+        SELECT %1$s, 'D', 1, %2$s, captured.line FROM "replicator".tombstone_%1$s t WHERE %3$s;
+        IF NOT FOUND THEN RAISE EXCEPTION 'no tombstone for a row deleted from replicated table %1$s: trigger zz_replicator_1_stamp_delete did not run'; END IF;$sql$,
+                        id, "replicator".key_line_sql(plan, 't'), "replicator".same_key_sql(plan, 't', 'OLD'));
+BEGIN
+    RETURN NEXT "replicator".function_sql(format('careful_line_%s(source record) RETURNS text', id),
+        'SET search_path TO pg_catalog, pg_temp ' || "replicator".settings_sql(plan, true),
+        CASE WHEN (plan->>'whole')::boolean THEN ' BEGIN RETURN row_to_json(source)::text; END ' ELSE format($body$
+BEGIN
+    IF %1$s THEN RETURN %2$s; END IF;
+    RETURN "replicator".fallback_line(row_to_json(source), %3$s);
+EXCEPTION WHEN undefined_column THEN
+    RETURN "replicator".fallback_line(row_to_json(source), %3$s);
+END $body$, same, "replicator".line_sql(plan, 'source'), "replicator".unsent_sql(plan)) END);
+
+    IF jsonb_array_length(plan->'key_settings') > 0 THEN
+        RETURN NEXT "replicator".function_sql(format('careful_key_line_%s(source record) RETURNS text', id),
+            'SET search_path TO pg_catalog, pg_temp ' || "replicator".settings_sql(plan, true),
+            format(' BEGIN RETURN %s; END ', "replicator".key_line_sql(plan, 'source')));
+    END IF;
+    RETURN NEXT "replicator".function_sql(format('capture_%s() RETURNS trigger', id),
+        'SECURITY DEFINER SET search_path TO pg_catalog, pg_temp', format($body$
+#variable_conflict use_column
+<<captured>>
+DECLARE line text; op "char";
+BEGIN
+%1$s    IF TG_OP = 'DELETE' THEN
+        %2$s
+        %3$s
+        RETURN NULL;
+    ELSIF TG_OP = 'INSERT' THEN
+        captured.op := 'I';
+    ELSIF %4$s THEN
+        captured.op := 'U';
+    ELSE -- a key change: DELETE of the old key, INSERT of the new one
+        %2$s
+        %3$s
+        captured.op := 'I';
+    END IF;
+    %5$s
+    INSERT INTO "replicator".queue (table_id, operation, rows, data) VALUES (%6$s, captured.op, 1, captured.line);
+    RETURN NULL;
+END $body$, "replicator".guard_sql(plan, 'NULL'), "replicator".take_line_sql(plan, 'OLD', plain, same), bury,
+            "replicator".same_key_sql(plan, 'OLD', 'NEW'), "replicator".take_line_sql(plan, 'NEW', plain, same), id));
+END $function$;
+
+-- Statement: packs the lines of a set of rows into queue rows of about 64 kB, by a running sum of their bytes.
+-- `source` is a relation or FROM list with the alias replicator_row; `buried` adds the tombstone t and makes D rows.
+CREATE OR REPLACE FUNCTION "replicator".pack_sql(plan jsonb, operation text, source text, line text, buried boolean) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT CASE WHEN buried THEN
+        format($sql$INSERT INTO "replicator".queue (table_id, operation, rows, data, old)
+        SELECT %1$s, %2$s, count(*), string_agg(c.gone, E',\n'), string_agg(c.line, E',\n')
+          FROM (SELECT l.gone, l.line, (sum(l.size) OVER (ROWS UNBOUNDED PRECEDING) - l.size) / 65536 AS part
+                  FROM (SELECT x.gone, x.line, octet_length(x.gone) + octet_length(x.line) AS size
+                          FROM (SELECT %5$s AS gone, %4$s AS line FROM %3$s AS replicator_row
+                                  JOIN "replicator".tombstone_%1$s t ON %6$s OFFSET 0) x) l) c
+         GROUP BY c.part;$sql$, plan->>'id', operation, source, line, "replicator".key_line_sql(plan, 't'), "replicator".same_key_sql(plan, 't', 'replicator_row'))
+    ELSE
+        format($sql$INSERT INTO "replicator".queue (table_id, operation, rows, data)
+        SELECT %1$s, %2$s, count(*), string_agg(c.line, E',\n')
+          FROM (SELECT l.line, (sum(l.size) OVER (ROWS UNBOUNDED PRECEDING) - l.size) / 65536 AS part
+                  FROM (SELECT x.line, octet_length(x.line) AS size
+                          FROM (SELECT %4$s AS line FROM %3$s AS replicator_row OFFSET 0) x) l) c
+         GROUP BY c.part;$sql$, plan->>'id', operation, source, line) END
+$function$;
+
+-- Statement form: transition tables packed into chunks. The settings are pinned for the statement; a change of the
+-- columns is looked for once a statement. A key change leaves its DELETE through a row trigger (bury_key) and a flag
+-- under which the statement's new rows are called INSERT.
+CREATE OR REPLACE FUNCTION "replicator".statement_capture_sql(plan jsonb) RETURNS SETOF text
+LANGUAGE plpgsql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+DECLARE
+    id text := plan->>'id';
+    whole boolean := (plan->>'whole')::boolean;
+    line text := "replicator".line_sql(plan, 'replicator_row');
+    fallback text := format('"replicator".fallback_line(row_to_json(replicator_row.*), %s)', "replicator".unsent_sql(plan));
+    fresh text := "replicator".pack_sql(plan, 'captured.op', 'new_rows', line, false);
+    gone text := "replicator".pack_sql(plan, '''D''', 'old_rows', line, true);
+BEGIN
+    IF NOT whole THEN
+        fresh := format('IF captured.same THEN %s ELSE %s END IF;', fresh, "replicator".pack_sql(plan, 'captured.op', 'new_rows', fallback, false));
+        gone := format('IF captured.same THEN %s ELSE %s END IF;', gone, "replicator".pack_sql(plan, '''D''', 'old_rows', fallback, true));
+    END IF;
+    RETURN NEXT "replicator".function_sql(format('capture_%s() RETURNS trigger', id),
+        'SECURITY DEFINER SET search_path TO pg_catalog, pg_temp ' || "replicator".settings_sql(plan, true), format($body$
+#variable_conflict use_column
+<<captured>>
+DECLARE op "char" := 'I'; same boolean;
+BEGIN
+%1$s%2$s    IF TG_OP = 'DELETE' THEN
+        %3$s
+        RETURN NULL;
+    ELSIF TG_OP = 'UPDATE' THEN
+        IF current_setting('replicator.key_changed', true) = '%4$s' THEN
+            PERFORM set_config('replicator.key_changed', '', true);
+        ELSE
+            captured.op := 'U';
+        END IF;
+    END IF;
+    %5$s
+    RETURN NULL;
+END $body$, "replicator".guard_sql(plan, 'NULL'),
+            CASE WHEN whole THEN '' ELSE format('    captured.same := "replicator".columns_digest(TG_RELID) = %L;' || E'\n', plan->>'digest') END,
+            gone, id, fresh));
+
+    RETURN NEXT "replicator".function_sql(format('bury_key_%s() RETURNS trigger', id),
+        'SECURITY DEFINER SET search_path TO pg_catalog, pg_temp', format($body$
+#variable_conflict use_column
+<<captured>>
+DECLARE line text;
+BEGIN
+    IF current_setting('replicator.capture', true) = 'off' THEN RETURN NULL; END IF;
+%1$s    captured.line := "replicator".careful_line_%2$s(OLD);
+    INSERT INTO "replicator".queue (table_id, operation, rows, data, old)
+        SELECT %2$s, 'D', 1, %3$s, captured.line FROM "replicator".tombstone_%2$s t WHERE %4$s;
+    PERFORM set_config('replicator.key_changed', '%2$s', true);
+    RETURN NULL;
+END $body$, "replicator".guard_sql(plan, 'NULL'), id, "replicator".key_line_sql(plan, 't'), "replicator".same_key_sql(plan, 't', 'OLD')));
+END $function$;
+
+-- TRUNCATE is a floor above every row's version. Under REPEATABLE READ the rows seen may be older than the rows that
+-- go, so the floor is lifted by a margin no row can have outrun meanwhile. On a partition: its rows as deletes.
+CREATE OR REPLACE FUNCTION "replicator".truncate_functions_sql(plan jsonb) RETURNS SETOF text
+LANGUAGE plpgsql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+DECLARE
+    id text := plan->>'id';
+    v text := quote_ident(plan->'stamp'->>0);
+    u text := quote_ident(plan->'stamp'->>1);
+    b text := quote_ident(plan->'stamp'->>2);
+    queued boolean := plan->>'capture' <> 'none';
+    keys text := (SELECT string_agg(quote_ident(k->>'name'), ', ' ORDER BY n) FROM jsonb_array_elements(plan->'key') WITH ORDINALITY AS e(k, n));
+    definer text := 'SECURITY DEFINER SET search_path TO pg_catalog, pg_temp ' || "replicator".settings_sql(plan, true);
+    line text := format('"replicator".careful_line_%s(replicator_row.*)', id);
+BEGIN
+    RETURN NEXT "replicator".function_sql(format('truncate_%s() RETURNS trigger', id), definer, format($body$
+<<bound>>
+DECLARE v bigint; u timestamptz;
+BEGIN
+%1$s    -- by oid, so that it goes on working after the table was renamed
+    EXECUTE format('SELECT max(s.v), max(s.u) FROM (SELECT max(r.%%I) AS v, max(r.%%I) AS u FROM %%s r
+        UNION ALL SELECT max(t.%%1$I), max(t.%%2$I) FROM "replicator".tombstone_%2$s t
+        UNION ALL SELECT max(f.version), max(f.updated_at) FROM "replicator".floor f WHERE f.table_id = %2$s) s',
+        %3$L, %4$L, TG_RELID::regclass) INTO bound.v, bound.u;
+    bound.v := coalesce(bound.v, 0) + CASE WHEN current_setting('transaction_isolation') = 'read committed' THEN 1 ELSE 1048576 END;
+    bound.u := greatest(clock_timestamp(), bound.u + interval '1 microsecond');
+    DELETE FROM "replicator".floor AS f WHERE f.table_id = %2$s AND f.version < bound.v AND f.updated_at < bound.u;
+    INSERT INTO "replicator".floor VALUES (%2$s, bound.v, bound.u, %5$L);
+    PERFORM set_config('replicator.truncating', '%2$s', true);
+    %6$s
+    RETURN NULL;
+END $body$, "replicator".guard_sql(plan, 'NULL'), id, plan->'stamp'->>0, plan->'stamp'->>1, plan->>'contour',
+            CASE WHEN queued THEN format('INSERT INTO "replicator".queue (table_id, operation, rows, data)
+        VALUES (%s, ''T'', 1, json_build_object(%L, bound.v, %L, bound.u, %L, %L)::text);',
+                 id, plan->'stamp'->>0, plan->'stamp'->>1, plan->'stamp'->>2, plan->>'contour') ELSE '' END));
+
+    IF plan->>'kind' = 'p' THEN
+        RETURN NEXT "replicator".function_sql(format('truncate_partition_%s() RETURNS trigger', id), definer, format($body$
+BEGIN
+%1$s    -- a detached partition is a table of its own; when the root is being truncated, its floor says it all
+    IF pg_partition_root(TG_RELID) IS NULL THEN RETURN NULL; END IF;
+    IF current_setting('replicator.truncating', true) = '%2$s' THEN RETURN NULL; END IF;
+    EXECUTE format(%3$L, TG_RELID::regclass);
+    %4$s
+    RETURN NULL;
+END $body$, "replicator".guard_sql(plan, 'NULL'), id,
+            replace(replace(format($sql$INSERT INTO "replicator".tombstone_%1$s AS t (%2$s, %3$s, %4$s, %5$s)
+                SELECT %2$s, %3$s + 1, greatest(clock_timestamp(), %4$s + interval '1 microsecond'), %6$L FROM ONLY <part>
+                ON CONFLICT (%2$s) DO UPDATE SET %3$s = greatest(t.%3$s, EXCLUDED.%3$s), %4$s = greatest(t.%4$s, EXCLUDED.%4$s), %5$s = EXCLUDED.%5$s$sql$,
+                id, keys, v, u, b, plan->>'contour'), '%', '%%'), '<part>', '%1$s'),
+            CASE WHEN queued THEN format('EXECUTE format(%L, TG_RELID::regclass);',
+                replace(replace("replicator".pack_sql(plan, '''D''', 'ONLY <part>', line, true), '%', '%%'), '<part>', '%1$s')) ELSE '' END));
+    END IF;
+END $function$;
+
+-- After the root's TRUNCATE: a partition truncated later in the transaction is captured again.
+CREATE OR REPLACE FUNCTION "replicator".truncate_done() RETURNS trigger
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM set_config('replicator.truncating', '', true);
+    RETURN NULL;
+END $function$;

@@ -1,0 +1,197 @@
+-- The register of replicated tables and what follows from it: rights, refresh, the contour's name, removal.
+
+CREATE OR REPLACE FUNCTION "replicator".find_registered(target regclass) RETURNS "replicator".replicated_table
+LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    -- by oid while it is the same relation; by name after a dump and restore, or when the table was dropped and made again
+    SELECT r.* FROM "replicator".replicated_table r
+      JOIN pg_class c ON c.oid = target JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE (r.relid = target AND NOT EXISTS (SELECT FROM "replicator".replicated_table o WHERE o.table_id <> r.table_id
+                                               AND o.schema_name = n.nspname AND o.table_name = c.relname))
+        OR (r.schema_name = n.nspname AND r.table_name = c.relname)
+     ORDER BY (r.schema_name = n.nspname AND r.table_name = c.relname) DESC LIMIT 1
+$function$;
+
+CREATE OR REPLACE FUNCTION "replicator".stored_options(known "replicator".replicated_table) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT CASE WHEN known.table_id IS NULL THEN '{}' ELSE
+        jsonb_build_object('primary_key', known.key_columns, 'capture', known.capture, 'conflict', known.conflict, 'exclude_columns', known.exclude_columns,
+            'columns', jsonb_build_object('version', known.stamp_columns[1], 'updated_at', known.stamp_columns[2], 'updated_by', known.stamp_columns[3])) END
+$function$;
+
+-- The id the next table will get, for a dry run: read, not taken.
+CREATE OR REPLACE FUNCTION "replicator".next_table_id() RETURNS int
+LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('"replicator".replicated_table', 'table_id')::regclass), 0)::int + 1
+$function$;
+
+CREATE OR REPLACE FUNCTION "replicator".register_table(plan jsonb, known "replicator".replicated_table) RETURNS "replicator".replicated_table
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS $function$
+#variable_conflict use_column
+DECLARE
+    key text[] := (SELECT array_agg(k->>'name' ORDER BY n) FROM jsonb_array_elements(plan->'key') WITH ORDINALITY AS e(k, n));
+    stamp text[] := (SELECT array_agg(s ORDER BY n) FROM jsonb_array_elements_text(plan->'stamp') WITH ORDINALITY AS e(s, n));
+    excluded text[] := (SELECT coalesce(array_agg(s), '{}') FROM jsonb_array_elements_text(plan->'exclude') s);
+    added text[] := (SELECT coalesce(array_agg(s), '{}') FROM jsonb_array_elements_text(plan->'missing') s);
+    digest text := "replicator".columns_digest((plan->>'relid')::oid);
+    result "replicator".replicated_table;
+BEGIN
+    IF known.table_id IS NULL THEN
+        INSERT INTO "replicator".replicated_table (schema_name, table_name, relid, key_columns, stamp_columns, exclude_columns, capture, conflict, columns_digest, added_columns)
+        VALUES (plan->>'schema', plan->>'name', (plan->>'relid')::oid, key, stamp, excluded, plan->>'capture', plan->>'conflict', digest, added)
+        RETURNING * INTO result;
+        RETURN result;
+    END IF;
+    -- with another key or other stamp names the tombstones' table has another shape
+    IF known.key_columns <> key OR known.stamp_columns <> stamp THEN
+        EXECUTE format('DROP TABLE IF EXISTS "replicator".tombstone_%s', known.table_id);
+    END IF;
+    UPDATE "replicator".replicated_table r
+       SET schema_name = plan->>'schema', table_name = plan->>'name', relid = (plan->>'relid')::oid, key_columns = key, stamp_columns = stamp,
+           exclude_columns = excluded, capture = plan->>'capture', conflict = plan->>'conflict', columns_digest = digest,
+           added_columns = ARRAY(SELECT DISTINCT a FROM unnest(r.added_columns || added) a WHERE r.removed_at IS NULL OR a = ANY (added)), removed_at = NULL
+     WHERE r.table_id = known.table_id RETURNING * INTO result;
+    RETURN result;
+END $function$;
+
+-- Rights of a table's objects: nobody executes its functions (triggers need no right), all belong to the schema's owner,
+-- who must be able to read the table for TRUNCATE.
+CREATE OR REPLACE FUNCTION "replicator".secure_table(plan jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS $function$
+DECLARE
+    owner name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE oid = '"replicator"'::regnamespace);
+    item text;
+BEGIN
+    FOR item IN SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = '"replicator"'::regnamespace
+                   AND p.proname ~ ('^(stamp_insert|stamp_update|stamp_delete|change_key|capture|bury_key|careful_line|careful_key_line|truncate|truncate_partition)_' || (plan->>'id') || '$') LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', item);
+        IF owner <> current_user THEN EXECUTE format('ALTER FUNCTION %s OWNER TO %I', item, owner); END IF;
+    END LOOP;
+    IF owner <> current_user THEN
+        EXECUTE format('ALTER TABLE "replicator".tombstone_%s OWNER TO %I', plan->>'id', owner);
+        EXECUTE format('ALTER SEQUENCE "replicator".floor_mark_%s OWNER TO %I', plan->>'id', owner);
+        FOR item IN SELECT t.oid::regtype FROM pg_type t WHERE t.typnamespace = '"replicator"'::regnamespace AND t.typtype = 'c'
+                       AND t.typname IN ('line_' || (plan->>'id'), 'key_line_' || (plan->>'id')) LOOP
+            EXECUTE format('ALTER TYPE %s OWNER TO %I', item, owner);
+        END LOOP;
+        IF NOT has_table_privilege(owner, (plan->>'relid')::oid, 'SELECT') THEN
+            EXECUTE format('GRANT SELECT ON %s TO %I', plan->>'target', owner);
+        END IF;
+    END IF;
+    PERFORM "replicator".grant_rights();
+END $function$;
+
+-- After ALTER TABLE, ATTACH PARTITION or a rename: makes functions and triggers anew, with the stored options.
+CREATE OR REPLACE FUNCTION "replicator".refresh_table(target regclass) RETURNS SETOF text
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS $function$
+BEGIN
+    IF ("replicator".find_registered(target)).table_id IS NULL OR ("replicator".find_registered(target)).removed_at IS NOT NULL THEN
+        RAISE EXCEPTION 'cannot refresh %: it is not replicated', target USING ERRCODE = 'undefined_object',
+            HINT = format('SELECT setup_table_for_replication(%L);', target::text);
+    END IF;
+    RETURN QUERY SELECT "replicator".setup_table_for_replication(target);
+END $function$;
+
+-- Replicated tables whose functions or triggers no longer fit, and why. `replicator setup` refreshes them, `check` lists them.
+CREATE OR REPLACE FUNCTION "replicator".stale_tables() RETURNS TABLE (table_id int, relation regclass, reason text)
+LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT r.table_id, c.oid::regclass, CASE
+             WHEN c.oid IS NULL THEN 'the table is gone'
+             WHEN r.relid <> c.oid OR r.schema_name <> n.nspname OR r.table_name <> c.relname THEN 'it was renamed or restored'
+             WHEN r.columns_digest <> "replicator".columns_digest(c.oid) THEN 'its columns changed'
+             WHEN NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'zz_replicator_1_stamp_update' AND t.tgenabled = 'A') THEN 'its triggers are gone or disabled'
+             ELSE 'a partition has no trigger for TRUNCATE' END
+      FROM "replicator".replicated_table r
+      LEFT JOIN LATERAL (SELECT x.* FROM pg_class x
+                          WHERE x.oid = coalesce((SELECT y.oid FROM pg_class y WHERE y.oid = r.relid AND y.relkind IN ('r', 'p')
+                                                     AND NOT EXISTS (SELECT FROM "replicator".replicated_table o WHERE o.relid = r.relid AND o.table_id <> r.table_id)),
+                                                 to_regclass(format('%I.%I', r.schema_name, r.table_name)))) c ON true
+      LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE r.removed_at IS NULL
+       AND (c.oid IS NULL OR r.relid <> c.oid OR r.schema_name <> n.nspname OR r.table_name <> c.relname
+            OR r.columns_digest <> "replicator".columns_digest(c.oid)
+            OR NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'zz_replicator_1_stamp_update' AND t.tgenabled = 'A')
+            OR EXISTS (SELECT FROM pg_partition_tree(c.oid) p WHERE p.isleaf AND p.relid <> c.oid
+                          AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = p.relid AND t.tgname = 'zz_replicator_3_truncate')))
+$function$;
+CREATE OR REPLACE FUNCTION "replicator".refresh_stale_tables() RETURNS SETOF text
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS $function$
+DECLARE
+    stale record;
+BEGIN
+    FOR stale IN SELECT * FROM "replicator".stale_tables() WHERE relation IS NOT NULL LOOP
+        RETURN QUERY SELECT "replicator".refresh_table(stale.relation);
+    END LOOP;
+END $function$;
+
+-- Names this contour; the name is a literal in every trigger function, so all of them are made anew (no table is locked).
+CREATE OR REPLACE FUNCTION "replicator".set_contour(name text) RETURNS void
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp SET client_min_messages TO warning AS $function$
+DECLARE
+    known "replicator".replicated_table;
+    plan jsonb;
+    statement text;
+BEGIN
+    IF name IS NULL OR name !~ '^[a-z0-9_-]{1,32}$' THEN
+        RAISE EXCEPTION 'a contour cannot be called "%": expected 1 to 32 of a-z 0-9 _ -', name USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF (SELECT contour FROM "replicator".local) = name THEN RETURN; END IF;
+    UPDATE "replicator".local SET contour = name;
+    FOR known IN SELECT r.* FROM "replicator".replicated_table r JOIN pg_class c ON c.oid = r.relid WHERE r.removed_at IS NULL LOOP
+        IF EXISTS (SELECT FROM "replicator".stale_tables() s WHERE s.table_id = known.table_id) THEN
+            PERFORM "replicator".refresh_table(known.relid);
+            CONTINUE;
+        END IF;
+        plan := "replicator".plan_table(known.relid, "replicator".stored_options(known), known.table_id) || jsonb_build_object('digest', known.columns_digest);
+        FOR statement IN SELECT "replicator".functions_of_table_sql(plan) LOOP
+            EXECUTE statement;
+        END LOOP;
+        PERFORM "replicator".secure_table(plan);
+    END LOOP;
+END $function$;
+
+-- Takes a table out of replication: its triggers, functions and tombstones, and the columns setup added (unless they are
+-- to stay). The register keeps its line with removed_at, so that changes captured before are still published.
+CREATE OR REPLACE FUNCTION "replicator".remove_table_from_replication(target regclass, drop_columns boolean DEFAULT true) RETURNS SETOF text
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp SET client_min_messages TO warning AS $function$
+DECLARE
+    known "replicator".replicated_table := "replicator".find_registered(target);
+    item text;
+    dropped text[] := '{}';
+BEGIN
+    IF known.table_id IS NULL OR known.removed_at IS NOT NULL THEN
+        RETURN NEXT format('%s: is not replicated', target);
+        RETURN;
+    END IF;
+    PERFORM "replicator".lock_table(target);
+    FOR item IN SELECT format('DROP TRIGGER %I ON %s', t.trigger, t.relation::regclass) FROM "replicator".triggers_of_table(known.table_id, target) t LOOP
+        EXECUTE item;
+    END LOOP;
+    PERFORM "replicator".drop_table_objects(known.table_id);
+    IF drop_columns THEN
+        FOREACH item IN ARRAY known.added_columns LOOP
+            IF EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = target AND a.attname = item AND NOT a.attisdropped) THEN
+                EXECUTE format('ALTER TABLE %s DROP COLUMN %I', target, item);
+                dropped := dropped || item;
+            END IF;
+        END LOOP;
+    END IF;
+    UPDATE "replicator".replicated_table r SET removed_at = clock_timestamp(), capture = 'none', columns_digest = '',
+           added_columns = CASE WHEN drop_columns THEN '{}' ELSE r.added_columns END WHERE r.table_id = known.table_id;
+    RETURN NEXT format('%s: no longer replicated%s', target,
+                       CASE WHEN dropped = '{}' THEN '' ELSE '; dropped ' || array_to_string(dropped, ', ') END);
+END $function$;
+
+CREATE OR REPLACE FUNCTION "replicator".drop_table_objects(id int) RETURNS void
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS $function$
+DECLARE
+    item text;
+BEGIN
+    FOR item IN SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = '"replicator"'::regnamespace
+                   AND p.proname ~ ('^(stamp_insert|stamp_update|stamp_delete|change_key|capture|bury_key|careful_line|careful_key_line|truncate|truncate_partition)_' || id || '$') LOOP
+        EXECUTE 'DROP FUNCTION ' || item;
+    END LOOP;
+    EXECUTE format('DROP TYPE IF EXISTS "replicator".line_%1$s, "replicator".key_line_%1$s', id);
+    EXECUTE format('DROP TABLE IF EXISTS "replicator".tombstone_%s', id);
+    EXECUTE format('DROP SEQUENCE IF EXISTS "replicator".floor_mark_%s', id);
+    DELETE FROM "replicator".floor WHERE table_id = id;
+END $function$;
