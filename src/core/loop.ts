@@ -1,0 +1,60 @@
+/** Runs one of the engine's endless loops: a failure that waiting can mend is logged once and retried for ever (I8). */
+import { Backoff } from "./backoff.ts";
+import type { Clock } from "./clock.ts";
+import { isAbort, ReplicatorError } from "./errors.ts";
+import type { Logger } from "./logger.ts";
+
+export interface LoopHealth {
+  readonly name: string;
+  /** Null while the loop moves; else why it does not. */
+  trouble: string | null;
+  /** Counted since the start. */
+  errors: number;
+  lastError: string | null;
+}
+
+export interface LoopOptions {
+  readonly name: string;
+  readonly health: LoopHealth;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+  /** One life of the loop: returns when done with (it is called again) or throws. Calls `moving()` on each progress. */
+  body(moving: () => void): Promise<void>;
+}
+
+/** Returns when the signal aborts. @throws what `retry: "never"` errors and programming errors say */
+export async function runLoop(options: LoopOptions): Promise<void> {
+  const { health, clock, logger, signal } = options;
+  const backoff = new Backoff({ firstMs: 50, maxMs: 5_000 });
+  const moving = () => {
+    backoff.reset();
+    if (health.trouble !== null) {
+      logger.info({ loop: options.name }, `${options.name}: going on again`);
+      health.trouble = null;
+    }
+  };
+  while (!signal.aborted) {
+    try {
+      await options.body(moving);
+    } catch (error) {
+      if (signal.aborted || isAbort(error)) continue;
+      if (!(error instanceof ReplicatorError) || error.retry === "never") throw error;
+      if (error.retry === "now" && backoff.attempts === 0) {
+        logger.debug({ loop: options.name, code: error.code }, error.message);
+      } else {
+        health.errors++;
+        health.lastError = error.message;
+        // Said once per outage, not once per attempt.
+        if (health.trouble !== error.message) {
+          logger.warn(
+            { loop: options.name, code: error.code, ...error.facts },
+            `${options.name}: ${error.message}; trying on`,
+          );
+          health.trouble = error.message;
+        }
+      }
+      await clock.sleep(backoff.next(), signal);
+    }
+  }
+}

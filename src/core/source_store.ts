@@ -1,0 +1,72 @@
+/**
+ * The Store port, source side: the queue, its cuts and leases (architecture §4). Adapter: postgres.
+ *
+ * What an implementer owes: every call ends within its deadline (a silent network is an error with a name); errors are
+ * ReplicatorError, `retry: "backoff"` for a database that is away, `"never"` for missing objects or rights; calls are
+ * safe to repeat: a commit whose answer was lost is found done by the next call.
+ */
+import type { Chunk, EventRow } from "./chunk.ts";
+import type { Lease } from "./lease.ts";
+
+export interface ChannelLayout {
+  readonly name: string;
+  readonly partitions: number;
+  /** Tables as SQL writes them (`users`, `sales.orders`); empty for the default channel: all the others. */
+  readonly tables: readonly string[];
+}
+
+/** A committed cut (I13): which rows and how they are framed is decided by these values alone. */
+export interface Cut {
+  readonly cutNo: number;
+  readonly epoch: number;
+  readonly snapFrom: string;
+  readonly snapTo: string;
+  readonly layoutVersion: number;
+  readonly frameBytes: number;
+  readonly splitter: string;
+  readonly takenAt: string;
+}
+
+export interface ChannelState {
+  /** The last cut confirmed by the broker; cuts above it are to be sent. */
+  readonly confirmedCut: number;
+  /** Last sequence number per partition. */
+  readonly sequences: readonly number[];
+  readonly epoch: number;
+}
+
+export interface SourceStore {
+  /**
+   * Verifies who and where we are: contour, not a standby, same cluster and timeline as the last cut, xids not gone back
+   * (else ReplicatorError `source.history_broke`, fault environment, naming both), objects and rights present. Opens
+   * epoch 1 on first use.
+   */
+  open(signal: AbortSignal): Promise<{ readonly epoch: number }>;
+  /** Records the channel layout when it differs from the newest; takes effect with the next cut. */
+  setLayout(channels: readonly ChannelLayout[]): Promise<void>;
+  /** Takes or renews a lease; null when somebody else holds it. `name` is '' for the cutter. */
+  lease(kind: "cutter" | "channel", name: string, owner: string, ttlMs: number): Promise<Lease | null>;
+  /** Gives a lease up at once, if still ours. */
+  releaseLease(kind: "cutter" | "channel", name: string, lease: Lease): Promise<void>;
+  /** Takes a cut when something new is visible; one round trip, committed durably (I1 I13). Null when there is nothing. */
+  takeCut(lease: Lease, frameBytes: number): Promise<Cut | null>;
+  /** Where a channel stands; sequences padded with 0 to `partitions`. */
+  channelState(channel: string, partitions: number): Promise<ChannelState>;
+  /** The cuts after `cutNo`, in order. */
+  cutsAfter(cutNo: number, limit: number): Promise<readonly Cut[]>;
+  /**
+   * The chunks of a cut for a frame channel, transaction by transaction in the order of (last queue id of the
+   * transaction, id), whole transactions, bounded memory for any size. A pure function of the cut (I13).
+   */
+  readChunks(cut: Cut, channel: string, signal: AbortSignal): AsyncIterable<readonly Chunk[]>;
+  /** The same for an event channel: one row each, batches bounded in bytes. */
+  readEvents(cut: Cut, channel: string, signal: AbortSignal): AsyncIterable<readonly EventRow[]>;
+  /** Records that the broker has confirmed all messages of the cut. @throws `lease.lost` when the term is no longer ours. */
+  confirm(channel: string, lease: Lease, cut: Cut, sequences: readonly number[]): Promise<void>;
+  /** Empties ring slots whose rows are confirmed by all channels and older than the retention (I3). Returns how many. */
+  release(retentionMs: number): Promise<number>;
+  /** For /status: captured, not yet confirmed; seconds since the oldest of these was captured (0 when none). */
+  backlog(): Promise<{ readonly unpublished: number; readonly oldestSeconds: number; readonly lastQueueId: string }>;
+  ping(signal: AbortSignal): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,84 @@
+/**
+ * The Store port, target side: the ledger, apply, parking (architecture §6 §7). Adapter: postgres.
+ *
+ * What an implementer owes: as for the source side; and an apply transaction either commits its rows, its outcomes and
+ * its ledger position together or leaves nothing (I4 I5 I8).
+ */
+import type { Position } from "./broker.ts";
+import type { Chunk } from "./chunk.ts";
+import type { Lease } from "./lease.ts";
+
+export interface LedgerKey {
+  readonly source: string;
+  readonly channel: string;
+  readonly partition: number;
+}
+
+export interface LedgerPosition {
+  readonly epoch: number;
+  readonly sequence: number;
+  readonly cutNo: number;
+  readonly position: Position | null;
+}
+
+/** What one frame (or run of events) brings: whole chunks, or one fragment of a chunk. */
+export interface ApplyBatch {
+  readonly epoch: number;
+  /** Last sequence number covered. */
+  readonly sequence: number;
+  readonly cutNo: number;
+  readonly next: Position;
+  readonly kind: "frames" | "events";
+  /** Frames: the chunks. */
+  readonly chunks: readonly Chunk[];
+  /** Events: JSON bodies, in order (chunks is empty then). */
+  readonly events: readonly ApplyEvent[];
+}
+
+export interface ApplyEvent {
+  readonly sequence: number;
+  readonly table: string;
+  readonly operation: string;
+  readonly body: string;
+  /** An event larger than a message: piece n of several; joined in the database when `last`. */
+  readonly fragment?: { readonly id: string; readonly index: number; readonly last: boolean };
+}
+
+export interface ApplyOutcome {
+  readonly changes: number;
+  readonly applied: number;
+  readonly beaten: number;
+  readonly parked: number;
+}
+
+/** One target transaction. Nothing of it is visible, and no position moves, before commit() has returned. */
+export interface ApplyTransaction {
+  /** Applies one or more batches set-wise; rows that fail are tried one by one, then once more at commit, then parked (never dropped: I5). */
+  apply(batches: readonly ApplyBatch[]): Promise<void>;
+  /** Retries what failed, parks the rest, writes the ledger, commits. A lost answer is looked up in the ledger, not guessed. */
+  commit(): Promise<ApplyOutcome>;
+  /** Safe at any time, also after a failed commit. */
+  rollback(): Promise<void>;
+}
+
+export interface TargetStore {
+  /** Verifies objects and rights, registers the session's role as a consumer, chooses replica or origin mode. */
+  open(signal: AbortSignal): Promise<void>;
+  /** Lease on a partition of a broker log; null when another process holds it. */
+  lease(feed: string, partition: number, owner: string, ttlMs: number): Promise<Lease | null>;
+  releaseLease(feed: string, partition: number, lease: Lease): Promise<void>;
+  /** The ledger's position, or null when nothing of this channel was ever applied. */
+  position(key: LedgerKey): Promise<LedgerPosition | null>;
+  /**
+   * Begins an apply transaction: locks the ledger row (the fence against zombies) and verifies that it stands at
+   * `expected` and that the lease is still ours. @throws `ledger.moved` / `lease.lost`, retry "now": read the position again.
+   * The answer may be awaited later: the first apply() after it, or commit(), then throws them.
+   */
+  begin(key: LedgerKey, expected: LedgerPosition | null, feed: string, lease: Lease): Promise<ApplyTransaction>;
+  /** Tries parked changes that are due. Returns how many were tried and how many of them are gone. */
+  retryParked(limit: number): Promise<{ readonly tried: number; readonly resolved: number }>;
+  /** For /status. */
+  counts(): Promise<{ readonly parked: number; readonly dead: number; readonly conflicts: number }>;
+  ping(signal: AbortSignal): Promise<void>;
+  close(): Promise<void>;
+}
