@@ -1,0 +1,253 @@
+/** A claim of one partition: reads from the position it is given, whatever happened to the connection, the durable or the stream. */
+import type { StreamInfo } from "@nats-io/jetstream";
+import { type MsgHdrs, errors as nats } from "@nats-io/nats-core";
+import { Backoff } from "../../src/core/backoff.ts";
+import type { Claim, Delivery, Feed, Position } from "../../src/core/broker.ts";
+import { isAbort } from "../../src/core/errors.ts";
+import type { NatsLink } from "./connection.ts";
+import { type Durable, type DurableRequest, openDurable, takenOver } from "./durable.ts";
+import { apiCode, NOT_FOUND, natsError } from "./errors.ts";
+import type { NatsOptions } from "./options.ts";
+import { type PullEnd, PullSession } from "./pull.ts";
+import { findStream, nextMessage, streamIdentity } from "./stream.ts";
+import { decodeHeaders } from "./wire.ts";
+
+export interface ClaimOptions {
+  readonly link: NatsLink;
+  readonly options: NatsOptions;
+  readonly feed: Feed;
+  readonly partition: number;
+  readonly subject: string;
+  readonly stream: string;
+  readonly durable: string;
+  /** The broker closes, or nobody asks for claims any more. */
+  readonly stop: AbortSignal;
+}
+
+interface Incoming {
+  readonly body: Uint8Array;
+  readonly headers: MsgHdrs | undefined;
+  readonly sequence: number;
+  readonly deliveryCount: number;
+  readonly ack: () => void;
+}
+
+/** What one read works on, from one opening of the durable to the next. */
+interface Reading {
+  readonly ended: AbortController;
+  readonly stop: AbortSignal;
+  identity: string | null;
+  /** First stream sequence that was not given to the reader yet. */
+  next: number;
+  opened: Durable | null;
+}
+
+export class NatsClaim implements Claim {
+  readonly #options: ClaimOptions;
+  readonly #lost = new AbortController();
+  #reading: AbortController | null = null;
+  #session: PullSession | null = null;
+  /** After nack(): not before this time, and which message it was for. */
+  #notBefore = 0;
+  #nacked: { readonly sequence: number; readonly attempt: number } | null = null;
+
+  constructor(options: ClaimOptions) {
+    this.#options = options;
+    if (options.stop.aborted) this.#lost.abort();
+    else options.stop.addEventListener("abort", () => this.#lost.abort(), { once: true, signal: this.#lost.signal });
+  }
+
+  get feed(): Feed {
+    return this.#options.feed;
+  }
+
+  get partition(): number {
+    return this.#options.partition;
+  }
+
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  get heldBytes(): number {
+    return this.#session?.heldBytes ?? 0;
+  }
+
+  read(from: Position | null, signal: AbortSignal): AsyncIterable<Delivery> {
+    this.#reading?.abort();
+    const ended = new AbortController();
+    this.#reading = ended;
+    const stop = AbortSignal.any([signal, this.lost, ended.signal]);
+    return this.#read(from, { ended, stop, identity: null, next: 1, opened: null });
+  }
+
+  release(): Promise<void> {
+    this.#lost.abort();
+    return Promise.resolve();
+  }
+
+  async *#read(from: Position | null, reading: Reading): AsyncGenerator<Delivery, void, undefined> {
+    const { clock } = this.#options.options;
+    const { stop } = reading;
+    const backoff = new Backoff({ firstMs: 50, maxMs: 5_000 });
+    const pauseMs = this.#notBefore - clock.monotonic();
+    if (pauseMs > 0) await clock.sleep(pauseMs, stop);
+    while (!stop.aborted) {
+      try {
+        for await (const incoming of this.#deliveries(from, reading)) {
+          backoff.reset();
+          yield this.#delivery(incoming, reading);
+          if (stop.aborted) return;
+        }
+      } catch (error) {
+        if (stop.aborted || isAbort(error)) return;
+        this.#judge(error);
+      }
+      if (!stop.aborted) await clock.sleep(backoff.next(), stop);
+    }
+  }
+
+  /** Until the durable has to be opened anew; whether that helps is for the caller to find out by trying. */
+  async *#deliveries(from: Position | null, reading: Reading): AsyncGenerator<Incoming> {
+    const { link, options, stream, subject, durable: name } = this.#options;
+    const info = await link.api(reading.stop, (manager) => findStream(manager, stream));
+    if (!info) return this.#vanished(`The NATS stream "${stream}" is gone`);
+    const identity = streamIdentity(info);
+    if (reading.identity === null) {
+      reading.identity = identity;
+      reading.next = startSequence(from, identity, info.state);
+    } else if (reading.identity !== identity) return this.#vanished(`The NATS stream "${stream}" was made anew`);
+
+    const request: DurableRequest = { stream, name, subject, start: reading.next, reader: crypto.randomUUID() };
+    const opened = reading.opened;
+    if (opened && (await link.api(reading.stop, (manager) => takenOver(manager, request, opened)))) {
+      return this.#vanished(`Another process reads "${subject}" with the same group`);
+    }
+    const durable = await link.api(reading.stop, (manager) => openDurable(manager, request));
+    reading.opened = durable;
+    const nc = link.current;
+    if (!nc || reading.stop.aborted) return;
+    yield* this.#catchUp(durable, info, reading);
+    const session = new PullSession({
+      nc,
+      nextSubject: `${link.apiPrefix}.CONSUMER.MSG.NEXT.${stream}.${name}`,
+      nextDelivery: durable.nextDelivery,
+      after: reading.next - 1,
+      bufferBytes: options.bufferBytes,
+      clock: options.clock,
+    });
+    const stopSession = () => session.stop();
+    const unlisten = link.listen((event) => {
+      if (event.type === "down") session.finish({ reason: "down" });
+      else if (event.type === "error" && event.error instanceof nats.PermissionViolationError) {
+        if (event.error.subject.startsWith(`${link.apiPrefix}.CONSUMER.MSG.NEXT.${stream}.`)) {
+          session.finish({ reason: "error", error: event.error });
+        }
+      }
+    });
+    reading.stop.addEventListener("abort", stopSession, { once: true });
+    this.#session = session;
+    try {
+      session.start();
+      for (let pulled = await session.next(); pulled; pulled = await session.next()) {
+        const { msg, streamSequence, deliveryCount } = pulled;
+        reading.next = streamSequence + 1;
+        const ack = () => {
+          // A later opening of the durable counts anew: only its own deliveries are acknowledged.
+          if (this.#session === session && link.current === nc && msg.reply) nc.publish(msg.reply, "+ACK");
+        };
+        yield { body: msg.data, headers: msg.headers, sequence: streamSequence, deliveryCount, ack };
+      }
+      this.#explain(session.end);
+    } finally {
+      unlisten();
+      reading.stop.removeEventListener("abort", stopSession);
+      session.stop();
+    }
+  }
+
+  /** What an old durable has delivered to somebody already is behind its memory: fetched from the stream itself. */
+  async *#catchUp(durable: Durable, info: StreamInfo, reading: Reading): AsyncGenerator<Incoming> {
+    const { link, subject } = this.#options;
+    while (reading.next <= durable.delivered && !reading.stop.aborted) {
+      const sequence = reading.next;
+      const stored = await link.api(reading.stop, (manager) => nextMessage(manager, info, sequence, subject));
+      if (!stored && durable.delivered >= info.state.first_seq) {
+        // What was delivered is stored: "not found" is the word of a copy that is behind, and is asked again.
+        throw new nats.TimeoutError();
+      }
+      if (!stored || stored.seq > durable.delivered) break;
+      reading.next = stored.seq + 1;
+      yield { body: stored.data, headers: stored.header, sequence: stored.seq, deliveryCount: 1, ack: () => {} };
+    }
+    reading.next = Math.max(reading.next, durable.delivered + 1);
+  }
+
+  #delivery(incoming: Incoming, reading: Reading): Delivery {
+    const { clock, logger } = this.#options.options;
+    const { sequence } = incoming;
+    const repeated = this.#nacked?.sequence === sequence ? this.#nacked.attempt : 1;
+    const attempt = Math.max(repeated, incoming.deliveryCount);
+    let settled = false;
+    return {
+      body: incoming.body,
+      ...decodeHeaders(incoming.headers),
+      next: { identity: reading.identity ?? "", offset: String(sequence + 1) },
+      attempt,
+      ack: () => {
+        if (settled) return;
+        settled = true;
+        try {
+          incoming.ack();
+        } catch (error) {
+          // Serves lag and cleaning only: the next one covers it.
+          logger.debug({ error, sequence }, "Could not acknowledge to NATS");
+        }
+      },
+      nack: (delayMs) => {
+        if (settled) return;
+        settled = true;
+        this.#nacked = { sequence, attempt: attempt + 1 };
+        this.#notBefore = clock.monotonic() + delayMs;
+        reading.ended.abort();
+      },
+    };
+  }
+
+  #vanished(reason: string): void {
+    const { options, subject } = this.#options;
+    options.logger.warn({ subject }, `${reason}; the partition is claimed anew`);
+    this.#lost.abort();
+  }
+
+  #explain(end: PullEnd | null): void {
+    if (end === null) return;
+    const { logger } = this.#options.options;
+    const { subject, durable } = this.#options;
+    if (end.reason === "error") throw end.error;
+    if (end.reason === "stalled") throw new nats.TimeoutError();
+    logger.debug({ subject, durable, reason: end.reason }, "Opening the NATS durable anew");
+  }
+
+  /** Lets the read go on where trying again can help. @throws ReplicatorError otherwise */
+  #judge(error: unknown): void {
+    const { link, options, subject } = this.#options;
+    if (apiCode(error) === NOT_FOUND.stream) return; // the next round sees whether it is back
+    const failure = natsError(`read "${subject}"`, error);
+    if (failure.retry === "never") throw failure;
+    options.logger.debug({ code: failure.code, subject }, failure.message);
+    if (error instanceof nats.TimeoutError) link.suspect(`no sign of life while reading "${subject}"`);
+  }
+}
+
+/** Where to begin: the position, or the earliest message when it means nothing in this stream. */
+export function startSequence(
+  from: Position | null,
+  identity: string,
+  state: Pick<StreamInfo["state"], "first_seq" | "last_seq">,
+): number {
+  const first = Math.max(1, state.first_seq);
+  if (!from || from.identity !== identity || !/^[0-9]{1,16}$/.test(from.offset)) return first;
+  const offset = Number(from.offset);
+  return offset < first || offset > state.last_seq + 1 ? first : offset;
+}
