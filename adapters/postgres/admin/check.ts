@@ -1,0 +1,60 @@
+/** `replicator check`, database side: each finding says what is wrong and the command that mends it. */
+import type { Expectations, Finding } from "../../../src/core/admin.ts";
+import { isAbort, ReplicatorError } from "../../../src/core/errors.ts";
+import type { Database } from "../connection.ts";
+import type { CheckContext } from "./check_context.ts";
+import { checkBypass, checkContour, checkGrants, checkQueue } from "./check_objects.ts";
+import { checkServer } from "./check_server.ts";
+import { checkSession } from "./check_session.ts";
+import { checkTables } from "./check_tables.ts";
+
+type Check = (context: CheckContext) => Promise<readonly Finding[]>;
+
+/** Those that need our objects, in the order in which one wants to read them. */
+const WITH_OBJECTS: readonly Check[] = [checkContour, checkGrants, checkTables, checkSession, checkQueue, checkBypass];
+
+/** Never throws for what the database refuses: that is a finding too. @throws the signal's reason */
+export async function checkDatabase(
+  db: Database,
+  expected: Expectations,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const context = { db, expected, signal };
+  try {
+    await db.ping(signal);
+  } catch (error) {
+    return [unexpected(error)];
+  }
+  const server = await found(checkServer, context);
+  const [installed] = await db.query<{ there: string }>(
+    db.ours(`SELECT (to_regclass('"replicator".local') IS NOT NULL)::text AS there`),
+    [],
+    { action: "look for the replicator's objects", signal },
+  );
+  if (installed?.there !== "true") {
+    const missing: Finding = {
+      severity: "blocking",
+      code: "database.objects_missing",
+      message: `Schema "${db.schema}" of ${db.label} holds none of the replicator's objects`,
+      remedy: "replicator setup",
+    };
+    return [...server, missing];
+  }
+  const findings = [...server];
+  for (const check of WITH_OBJECTS) findings.push(...(await found(check, context)));
+  return findings;
+}
+
+async function found(check: Check, context: CheckContext): Promise<readonly Finding[]> {
+  try {
+    return await check(context);
+  } catch (error) {
+    if (isAbort(error) || context.signal.aborted) throw error;
+    return [unexpected(error)];
+  }
+}
+
+function unexpected(error: unknown): Finding {
+  if (!(error instanceof ReplicatorError)) throw error;
+  return { severity: "blocking", code: error.code, message: error.message, remedy: error.remedy ?? "" };
+}
