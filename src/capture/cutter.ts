@@ -1,0 +1,69 @@
+/**
+ * Takes cuts (architecture §4.1): what is visible now and was not before becomes one recorded batch, committed before
+ * its first byte is sent (I13). Polling adapts: milliseconds while there is work, backing off to `pollIntervalMs`.
+ */
+import type { Clock } from "../core/clock.ts";
+import { LeaseKeeper } from "../core/lease_keeper.ts";
+import type { Logger } from "../core/logger.ts";
+import { type LoopHealth, runLoop } from "../core/loop.ts";
+import type { Cut, SourceStore } from "../core/source_store.ts";
+import type { Wake } from "../core/wake.ts";
+
+export interface CutterOptions {
+  readonly store: SourceStore;
+  readonly owner: string;
+  readonly leaseMs: number;
+  /** The longest wait between two looks. */
+  readonly pollIntervalMs: number;
+  readonly frameBytes: number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly health: LoopHealth;
+  /** Called for each cut, so that the senders of this process need not ask the database. */
+  onCut(cut: Cut): void;
+  /** Cuts the slowest sender of this process has not sent yet; above the limit no cut is taken: the next one is larger. */
+  outstanding(): number;
+  /** Rung by senders when they have sent a cut. */
+  readonly wake: Wake;
+}
+
+/** Shortest pause between two looks while there is work, in ms: bounds the queries per second, adds less than it to the latency. */
+const BUSY_PAUSE_MS = 2;
+const MAX_OUTSTANDING = 2;
+
+export function runCutter(options: CutterOptions, signal: AbortSignal): Promise<void> {
+  const { store, owner, leaseMs, clock, logger } = options;
+  const keeper = new LeaseKeeper({
+    what: "the cutter",
+    ttlMs: leaseMs,
+    acquire: () => store.lease("cutter", "", owner, leaseMs),
+    release: (lease) => store.releaseLease("cutter", "", lease),
+    clock,
+    logger,
+  });
+  return runLoop({
+    name: "cutter",
+    health: options.health,
+    clock,
+    logger,
+    signal,
+    body: async (moving) => {
+      await keeper.hold(signal, async (held, lost) => {
+        let pause = BUSY_PAUSE_MS;
+        while (!lost.aborted) {
+          if (options.outstanding() < MAX_OUTSTANDING) {
+            const cut = await store.takeCut(held.get(), options.frameBytes);
+            moving();
+            if (cut) {
+              options.onCut(cut);
+              pause = BUSY_PAUSE_MS;
+            } else {
+              pause = Math.min(pause * 1.5, options.pollIntervalMs);
+            }
+          }
+          await options.wake.wait(pause, lost);
+        }
+      });
+    },
+  });
+}
