@@ -1,0 +1,65 @@
+/** GET /status /health /ready /metrics (interface §5). Knows the process only through a StatusSource. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import type { Logger } from "../core/logger.ts";
+import type { StatusSource } from "../core/status.ts";
+
+export interface AppOptions {
+  readonly source: StatusSource;
+  /** Asked for as `Authorization: Bearer …`; undefined: nobody is asked. */
+  readonly token?: string | undefined;
+  readonly logger: Logger;
+}
+
+/** No endpoint reads a body. */
+const BODY_LIMIT = 1024;
+
+export function createApp(options: AppOptions): Hono {
+  const { source, token, logger } = options;
+  const app = new Hono();
+  app.use(
+    bodyLimit({ maxSize: BODY_LIMIT, onError: (context) => context.json({ error: "no endpoint reads a body" }, 413) }),
+  );
+  app.use(async (context, next) => {
+    await next();
+    context.header("Cache-Control", "no-store");
+    context.header("X-Content-Type-Options", "nosniff");
+  });
+  for (const path of ["/status", "/metrics"]) {
+    app.use(path, async (context, next) => {
+      if (token !== undefined && !sameToken(context.req.header("Authorization"), token)) {
+        context.header("WWW-Authenticate", 'Bearer realm="replicator"');
+        return context.json({ error: "a bearer token is required" }, 401);
+      }
+      return await next();
+    });
+  }
+  app.get("/status", async (context) => context.json(await source.status()));
+  app.get("/metrics", async (context) =>
+    context.text(await source.metrics(), 200, { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" }),
+  );
+  app.get("/health", (context) => context.json({ status: "ok" }));
+  app.get("/ready", async (context) => {
+    const { ready, reasons } = await source.ready();
+    return context.json(ready ? { status: "ready", reasons } : { status: "not ready", reasons }, ready ? 200 : 503);
+  });
+  app.notFound((context) =>
+    context.json({ error: "not found", paths: ["/status", "/health", "/ready", "/metrics"] }, 404),
+  );
+  app.onError((error, context) => {
+    logger.error({ path: context.req.path, error: error.message }, "A request failed");
+    return context.json({ error: "internal error" }, 500);
+  });
+  return app;
+}
+
+/** In a time that does not tell how much of the token was right: digests are of equal length. */
+function sameToken(header: string | undefined, token: string): boolean {
+  const given = /^Bearer +(.+)$/i.exec(header ?? "")?.[1] ?? "";
+  return timingSafeEqual(digest(given), digest(token));
+}
+
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}

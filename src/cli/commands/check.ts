@@ -1,0 +1,104 @@
+/** `replicator check`: findings about database and broker, each with the command that mends it. */
+import type { Command } from "commander";
+import { channelsOf } from "../../config/channels.ts";
+import type { Admin, Expectations, Finding } from "../../core/admin.ts";
+import { ReplicatorError } from "../../core/errors.ts";
+import { type Context, define } from "../context.ts";
+import { type Session, withAdmin } from "../session.ts";
+
+/** A broker that does not answer within it is a finding. */
+const BROKER_DEADLINE_MS = 10_000;
+const EXIT_FINDING = 4;
+
+export function checkCommand(program: Command, context: Context): void {
+  const command = program
+    .command("check")
+    .description(
+      "Preflight: what is wrong with database, tables and broker, and the command that mends it; ends with 4 when something blocks",
+    )
+    .option("--json", "One JSON array");
+  const needs = { contour: true, database: true, broker: true, run: true };
+  define(command, async () =>
+    withAdmin({ ...context, command, needs }, async (session, admin) => {
+      const [database, broker] = await Promise.all([
+        admin.check(expectations(session), session.signal),
+        checkBroker(session),
+      ]);
+      const findings = [...database, ...broker];
+      report(session, admin, findings, command.opts().json === true);
+      return findings.some(({ severity }) => severity === "blocking") ? EXIT_FINDING : 0;
+    }),
+  );
+}
+
+function expectations({ config }: Session): Expectations {
+  return {
+    contour: config.service.contour,
+    roles: config.roles,
+    session: config.consumer.session,
+    queueWarnBytes: config.queue.warn_size,
+    tables: config.critical_tables.map(
+      ({ name, primary_key: primaryKey, capture, conflict, exclude_columns: excludeColumns }) => ({
+        name,
+        primaryKey,
+        capture,
+        conflict,
+        excludeColumns,
+      }),
+    ),
+  };
+}
+
+async function checkBroker({ config, logger, engine, signal }: Session): Promise<readonly Finding[]> {
+  const broker = engine.openBroker(config, logger);
+  const deadline = AbortSignal.timeout(BROKER_DEADLINE_MS);
+  const either = AbortSignal.any([signal, deadline]);
+  const sources = config.roles.includes("consumer") ? config.consumer.from : [];
+  const channels = [config.service.contour, ...sources].flatMap((contour) => channelsOf(config, contour));
+  try {
+    await broker.ping(either);
+    return await broker.check(channels, either);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    if (error instanceof ReplicatorError) {
+      return [{ severity: "blocking", code: error.code, message: error.message, remedy: error.remedy ?? "" }];
+    }
+    if (!deadline.aborted) throw error;
+    const where = config.broker === "kafka" ? config.kafka.brokers : config.nats.servers;
+    return [
+      {
+        severity: "blocking",
+        code: "broker.unreachable",
+        message: `Cannot reach ${config.broker} at ${where.join(", ")}: no answer within ${BROKER_DEADLINE_MS / 1_000} s`,
+        remedy: `Is it running, and is ${config.broker === "kafka" ? "kafka.brokers" : "nats.servers"} its address?`,
+      },
+    ];
+  } finally {
+    await broker.close();
+  }
+}
+
+const COLOURS = { blocking: "31", warning: "33", info: "36" } as const;
+
+function report(
+  { terminal, redact, config }: Session,
+  admin: Admin,
+  findings: readonly Finding[],
+  json: boolean,
+): void {
+  if (json) {
+    terminal.out(redact(JSON.stringify(findings, null, 2)));
+    return;
+  }
+  for (const { severity, code, message, remedy } of findings) {
+    const label = terminal.colour ? `\u001b[${COLOURS[severity]}m${severity}\u001b[0m` : severity;
+    terminal.say(redact(`${label}  ${message}  [${code}]${remedy === "" ? "" : `\n    ${remedy}`}`));
+  }
+  const blocking = findings.filter(({ severity }) => severity === "blocking").length;
+  const where = `${admin.label} and ${config.broker}`;
+  terminal.say(
+    blocking === 0
+      ? `Nothing blocks replication: checked ${where}`
+      : `${blocking} of ${findings.length} findings block replication: checked ${where}`,
+  );
+}

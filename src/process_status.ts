@@ -1,0 +1,174 @@
+/** What one process knows of itself: counters of its loops, cached answers of its servers. Source of /status, /ready, /metrics. */
+import type { Config } from "./config/config.ts";
+import type { Clock } from "./core/clock.ts";
+import type { LoopHealth } from "./core/loop.ts";
+import type { ChannelStatus, Readiness, StatusReport, StatusSource, TableStatus } from "./core/status.ts";
+
+/** What the stores say, read when somebody asks. */
+export interface StoreCounts {
+  readonly unpublished: number;
+  readonly oldestSeconds: number;
+  readonly lastQueueId: string;
+  readonly parked: number;
+  readonly dead: number;
+  readonly conflicts: number;
+}
+
+export interface ProcessStatusOptions {
+  readonly config: Config;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly tables: readonly TableStatus[];
+  counts(): Promise<StoreCounts>;
+  metricsText(report: StatusReport): Promise<string>;
+}
+
+/** A lag measured longer ago than this says nothing about now: nothing has arrived since. */
+const LAG_FRESH_MS = 5_000;
+
+export class ProcessStatus implements StatusSource {
+  readonly #startedAt: number;
+  readonly #health = new Map<string, LoopHealth>();
+  readonly #channels = new Map<string, ChannelStatus>();
+  /** Name of a server → why it does not answer; absent before the first answer. */
+  readonly #servers = new Map<string, string | null>();
+  #options: ProcessStatusOptions;
+  #starting: string | null = "starting";
+  #replicated = 0;
+  #lastSync: number | null = null;
+  #lag: { seconds: number; at: number } | null = null;
+  #lastCounts: StoreCounts = { unpublished: 0, oldestSeconds: 0, lastQueueId: "0", parked: 0, dead: 0, conflicts: 0 };
+
+  constructor(options: ProcessStatusOptions) {
+    this.#options = options;
+    this.#startedAt = options.clock.monotonic();
+  }
+
+  /** What is not done yet of the start; null when all loops run. */
+  set starting(reason: string | null) {
+    this.#starting = reason;
+  }
+
+  /** How to ask the stores, once they are open. */
+  set counts(counts: () => Promise<StoreCounts>) {
+    this.#options = { ...this.#options, counts };
+  }
+
+  /** The record of a loop, made on first use. */
+  health(name: string): LoopHealth {
+    let health = this.#health.get(name);
+    if (!health) {
+      health = { name, trouble: null, errors: 0, lastError: null };
+      this.#health.set(name, health);
+    }
+    return health;
+  }
+
+  server(name: string, trouble: string | null): void {
+    this.#servers.set(name, trouble);
+  }
+
+  channel(status: ChannelStatus): void {
+    this.#channels.set(`${status.direction} ${status.channel} ${status.partition}`, status);
+  }
+
+  channelOf(direction: "in" | "out", channel: string, partition: number | null): ChannelStatus | undefined {
+    return this.#channels.get(`${direction} ${channel} ${partition}`);
+  }
+
+  /** Changes published or applied just now; the lag in seconds where it was measured. */
+  moved(changes: number, lagSeconds: number | null): void {
+    const { clock } = this.#options;
+    this.#replicated += changes;
+    this.#lastSync = clock.now();
+    if (lagSeconds !== null) this.#lag = { seconds: Math.max(0, lagSeconds), at: clock.monotonic() };
+  }
+
+  get replicated(): number {
+    return this.#replicated;
+  }
+
+  async status(): Promise<StatusReport> {
+    const { config, version, clock, tables } = this.#options;
+    const counts = await this.#ask();
+    const healths = [...this.#health.values()];
+    const errors = healths.reduce((sum, { errors: some }) => sum + some, 0);
+    const lag = this.#lagSeconds(counts);
+    const { alerts } = config;
+    const level =
+      lag * 1_000 >= alerts.lag_critical ? "critical" : lag * 1_000 >= alerts.lag_warning ? "warning" : "ok";
+    return {
+      last_lsn: counts.lastQueueId,
+      last_sync_time: this.#lastSync === null ? null : new Date(this.#lastSync).toISOString(),
+      records_replicated: this.#replicated,
+      error_count: errors,
+      last_error: healths.map(({ lastError }) => lastError).findLast((error) => error !== null) ?? null,
+      is_running: this.#starting === null,
+      contour: config.service.contour,
+      role: config.roles.join(","),
+      broker: config.broker,
+      version,
+      uptime_seconds: Math.floor((clock.monotonic() - this.#startedAt) / 1_000),
+      lag_seconds: Math.round(lag * 1_000) / 1_000,
+      lag_level: level,
+      unpublished: counts.unpublished,
+      parked: counts.parked + counts.dead,
+      conflicts: counts.conflicts,
+      alerts: this.#alerts(counts, lag, errors),
+      channels: [...this.#channels.values()].map((channel) => ({
+        ...channel,
+        trouble: this.#troubleOf(channel),
+      })),
+      tables,
+    };
+  }
+
+  async ready(): Promise<Readiness> {
+    const reasons: string[] = [];
+    if (this.#starting !== null) reasons.push(this.#starting);
+    for (const [name, trouble] of this.#servers) if (trouble !== null) reasons.push(`${name}: ${trouble}`);
+    for (const { name, trouble } of this.#health.values()) if (trouble !== null) reasons.push(`${name}: ${trouble}`);
+    const { parked } = this.#lastCounts;
+    return {
+      ready: reasons.length === 0,
+      reasons: parked > 0 ? [...reasons, `note: ${parked} parked changes`] : reasons,
+    };
+  }
+
+  async metrics(): Promise<string> {
+    return this.#options.metricsText(await this.status());
+  }
+
+  async #ask(): Promise<StoreCounts> {
+    try {
+      this.#lastCounts = await this.#options.counts();
+    } catch (error) {
+      // /status answers while the database is away: with the last counts, and the reason on /ready.
+      this.server("database", error instanceof Error ? error.message : String(error));
+    }
+    return this.#lastCounts;
+  }
+
+  #lagSeconds(counts: StoreCounts): number {
+    const fresh = this.#lag && this.#options.clock.monotonic() - this.#lag.at < LAG_FRESH_MS ? this.#lag.seconds : 0;
+    return Math.max(counts.unpublished > 0 ? counts.oldestSeconds : 0, fresh);
+  }
+
+  #alerts(counts: StoreCounts, lag: number, errors: number): string[] {
+    const { alerts } = this.#options.config;
+    const raised: string[] = [];
+    if (lag * 1_000 >= alerts.lag_warning) raised.push(`lag is ${lag.toFixed(1)} s`);
+    if (counts.unpublished >= alerts.unpublished) raised.push(`${counts.unpublished} changes are not published`);
+    const failing = errors + counts.parked + counts.dead;
+    if (failing > 0 && failing / (failing + this.#replicated) >= alerts.error_rate)
+      raised.push(`${failing} errors and parked changes`);
+    return raised;
+  }
+
+  #troubleOf(channel: ChannelStatus): string | null {
+    for (const { name, trouble } of this.#health.values()) {
+      if (trouble !== null && name.includes(channel.channel)) return trouble;
+    }
+    return channel.trouble;
+  }
+}

@@ -1,0 +1,98 @@
+/** Adapters by name: the one place, besides the composition in run.ts, that knows which there are. */
+import { createKafkaBroker } from "../adapters/kafka/broker.ts";
+import { createMemoryBroker } from "../adapters/memory/broker.ts";
+import { MemoryHub } from "../adapters/memory/hub.ts";
+import { createNatsBroker } from "../adapters/nats/broker.ts";
+import type { DatabaseOptions } from "../adapters/postgres/connection.ts";
+import { createSourceStore } from "../adapters/postgres/source/store.ts";
+import { createTargetStore } from "../adapters/postgres/target/store.ts";
+import type { Config, TlsText } from "./config/config.ts";
+import { databaseAddress } from "./config/database_address.ts";
+import type { Broker } from "./core/broker.ts";
+import type { Clock } from "./core/clock.ts";
+import type { Logger } from "./core/logger.ts";
+import type { SourceStore } from "./core/source_store.ts";
+import type { TargetStore } from "./core/target_store.ts";
+
+export interface BrokerContext {
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** What the memory brokers of one process share. */
+  readonly hub?: MemoryHub | undefined;
+}
+
+/** Bytes a broker client may hold per claim (I11). */
+const BUFFER_BYTES = 4 * 1024 * 1024;
+
+/** Makes the broker's client; nothing connects before the first call. */
+export function openBroker(config: Config, context: BrokerContext): Broker {
+  const { logger, clock } = context;
+  const shared = { logger: logger.child({ broker: config.broker }), clock, bufferBytes: BUFFER_BYTES };
+  const name = `${config.service.name}-${config.service.contour}`;
+  switch (config.broker) {
+    case "memory":
+      return createMemoryBroker({ hub: context.hub ?? new MemoryHub(), clock });
+    case "kafka": {
+      const { brokers, ssl, sasl, topic } = config.kafka;
+      return createKafkaBroker({
+        ...shared,
+        clientId: name,
+        brokers,
+        ssl: ssl === undefined ? undefined : given(ssl),
+        sasl,
+        topic: {
+          replicationFactor: topic.replication_factor,
+          minInsyncReplicas: topic.min_insync_replicas,
+          retentionMs: topic.retention,
+        },
+      });
+    }
+    case "nats": {
+      const { servers, user, password, token, nkey, credentials_file, tls, stream, replicas, domain, retention } =
+        config.nats;
+      return createNatsBroker({
+        ...shared,
+        name,
+        servers,
+        user,
+        password,
+        token,
+        nkey,
+        credentialsFile: credentials_file,
+        tls,
+        stream,
+        replicas,
+        domain,
+        retentionMs: retention,
+      });
+    }
+  }
+}
+
+/** Without the keys that are undefined. */
+function given(tls: TlsText): { ca?: string; cert?: string; key?: string } {
+  return Object.fromEntries(Object.entries(tls).filter(([, text]) => text !== undefined));
+}
+
+/** application_name of everything but apply, whose name is the consumer's mark (interface §3). */
+const APPLICATION_NAME = "replicator";
+
+function databaseOptions(config: Config): Omit<DatabaseOptions, "logger"> {
+  return { ...databaseAddress(config), schema: config.database.schema, applicationName: APPLICATION_NAME };
+}
+
+export function openSource(config: Config, logger: Logger, clock: Clock): SourceStore {
+  return createSourceStore({ database: databaseOptions(config), contour: config.service.contour, logger, clock });
+}
+
+export function openTarget(config: Config, logger: Logger, clock: Clock): TargetStore {
+  const { critical_tables, consumer } = config;
+  return createTargetStore({
+    database: databaseOptions(config),
+    tables: critical_tables.length > 0 ? critical_tables.map(({ name }) => name) : null,
+    session: consumer.session,
+    maxSkewMs: consumer.max_skew,
+    logger,
+    clock,
+  });
+}

@@ -1,0 +1,56 @@
+/** Starts the consumer role: every channel of the contours it accepts. */
+import { channelsOf } from "../config/channels.ts";
+import { runConsumer } from "../consume/consumer.ts";
+import { channelLabel } from "../core/channel.ts";
+import type { TargetStore } from "../core/target_store.ts";
+import type { Engine } from "./engine.ts";
+
+const LEASE_MS = 3_000;
+
+export function consumerRole(engine: Engine, store: TargetStore, signal: AbortSignal): Promise<void> {
+  const { config, broker, status, metrics, logger, clock, owner } = engine;
+  const channels = config.consumer.from.flatMap((contour) => channelsOf(config, contour));
+  return runConsumer(
+    {
+      broker,
+      store,
+      channels,
+      group: config.consumer.group,
+      owner,
+      leaseMs: LEASE_MS,
+      batchSize: config.consumer.batch_size,
+      clock,
+      logger,
+      health: (name) => status.health(name),
+      onMessage: (kind) => metrics.receivedMessages.inc({ kind }),
+      onReading: () => undefined,
+      onCommit: (report) => {
+        const { key, position, changes, applied, beaten, parked, milliseconds, capturedAt } = report;
+        const labels = { source: key.source, channel: key.channel };
+        metrics.appliedChanges.inc(labels, applied);
+        metrics.beatenChanges.inc(labels, beaten);
+        metrics.parkedTotal.inc(labels, parked);
+        metrics.applyTransactions.inc(labels);
+        metrics.applySeconds.observe(milliseconds / 1_000);
+        const lag = capturedAt === null ? null : (clock.now() - Date.parse(capturedAt)) / 1_000;
+        status.moved(changes, lag);
+        const label = channelLabel({ contour: key.source, name: key.channel });
+        const before = status.channelOf("in", label, key.partition);
+        status.channel({
+          channel: label,
+          direction: "in",
+          kind: channels.find(({ contour, name }) => contour === key.source && name === key.channel)?.kind ?? "frames",
+          partition: key.partition,
+          epoch: position.epoch,
+          sequence: position.sequence,
+          cut_no: position.cutNo,
+          messages: (before?.messages ?? 0) + 1,
+          changes: (before?.changes ?? 0) + changes,
+          active: true,
+          trouble: null,
+        });
+      },
+    },
+    signal,
+  );
+}

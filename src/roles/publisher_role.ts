@@ -1,0 +1,114 @@
+/** Starts the publisher role's loops: cutter, one sender per channel, release. */
+import { runCutter } from "../capture/cutter.ts";
+import { runRelease } from "../capture/release.ts";
+import { channelsOf } from "../config/channels.ts";
+import { channelLabel } from "../core/channel.ts";
+import type { SourceStore } from "../core/source_store.ts";
+import { Wake } from "../core/wake.ts";
+import { newSenderStats, runPublisher } from "../publish/publisher.ts";
+import type { Engine } from "./engine.ts";
+
+/** A lease outlives its holder by so much at most; with kill -9 this bounds the pause of a takeover. */
+const LEASE_MS = 6_000;
+const SEND_DEADLINE_MS = 3_000;
+const RELEASE_EVERY_MS = 30_000;
+/** Room for chunk and frame headers below the message limit. */
+const LARGEST_FRAME = 880_000;
+
+/** @throws ReplicatorError when a configured table is not under replication */
+export async function publisherRole(
+  engine: Engine,
+  store: SourceStore,
+  epoch: number,
+  signal: AbortSignal,
+): Promise<Promise<void>[]> {
+  const { config, broker, status, metrics, logger, clock, owner } = engine;
+  const channels = channelsOf(config, config.service.contour);
+  await store.setLayout(
+    channels.map(({ name, partitions }) => ({
+      name,
+      partitions,
+      tables: config.critical_tables.filter(({ topic }) => topic === name).map((table) => table.name),
+    })),
+  );
+  const senders = channels.map((channel) => ({
+    channel,
+    stats: newSenderStats(),
+    wake: new Wake(),
+    health: status.health(`publisher of ${channelLabel(channel)}`),
+  }));
+  const cutterWake = new Wake();
+  let lastCut = 0;
+  const report = () => {
+    for (const { channel, stats, health } of senders) {
+      status.channel({
+        channel: channelLabel(channel),
+        direction: "out",
+        kind: channel.kind,
+        partition: null,
+        epoch,
+        sequence: null,
+        cut_no: stats.confirmedCut,
+        messages: stats.messages,
+        changes: stats.changes,
+        active: stats.owner,
+        trouble: health.trouble,
+      });
+    }
+  };
+  report();
+  const shared = { store, owner, leaseMs: LEASE_MS, pollIntervalMs: config.publisher.poll_interval, clock, logger };
+  const cutter = runCutter(
+    {
+      ...shared,
+      frameBytes: Math.min(config.publisher.frame_size, LARGEST_FRAME),
+      health: status.health("cutter"),
+      wake: cutterWake,
+      onCut: (cut) => {
+        lastCut = cut.cutNo;
+        metrics.cuts.inc();
+        for (const { wake } of senders) wake.ring();
+      },
+      outstanding: () => {
+        const owned = senders.filter(({ stats }) => stats.owner);
+        return owned.length === 0 ? 0 : lastCut - Math.min(...owned.map(({ stats }) => stats.confirmedCut));
+      },
+    },
+    signal,
+  );
+  const publisher = runPublisher(
+    {
+      ...shared,
+      broker,
+      senders,
+      sendDeadlineMs: SEND_DEADLINE_MS,
+      batchSize: config.publisher.batch_size,
+      onSent: (channel, changes) => {
+        metrics.publishedChanges.inc({ channel: channel.name }, changes);
+        if (changes > 0) status.moved(changes, null);
+        report();
+        cutterWake.ring();
+      },
+      onMessages: (channel, { messages, bytes, failures }) => {
+        const labels = { channel: channel.name };
+        metrics.publishedMessages.inc(labels, messages);
+        metrics.publishedBytes.inc(labels, bytes);
+        metrics.publishFailures.inc(labels, failures);
+      },
+    },
+    signal,
+  );
+  const release = runRelease(
+    {
+      store,
+      retentionMs: config.queue.retention,
+      everyMs: RELEASE_EVERY_MS,
+      clock,
+      logger,
+      health: status.health("release"),
+      onReleased: (slots) => metrics.releasedSlots.inc(slots),
+    },
+    signal,
+  );
+  return [cutter, publisher, release];
+}

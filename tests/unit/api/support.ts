@@ -1,0 +1,37 @@
+import type { StatusReport } from "../../../src/core/status.ts";
+
+export const report: StatusReport = {
+  last_lsn: "42",
+  last_sync_time: "2026-01-01T10:00:00.000Z",
+  records_replicated: 3,
+  error_count: 0,
+  last_error: null,
+  is_running: true,
+  contour: "active",
+  role: "publisher,consumer",
+  broker: "memory",
+  version: "0.1.0",
+  uptime_seconds: 5,
+  lag_seconds: 0.25,
+  lag_level: "ok",
+  unpublished: 1,
+  parked: 2,
+  conflicts: 0,
+  alerts: [],
+  channels: [
+    {
+      channel: "active/changes",
+      direction: "out",
+      kind: "frames",
+      partition: 0,
+      epoch: 1,
+      sequence: 7,
+      cut_no: 3,
+      messages: 7,
+      changes: 20,
+      active: true,
+      trouble: null,
+    },
+  ],
+  tables: [{ table: "users", channel: "changes", conflict: "version" }],
+};
