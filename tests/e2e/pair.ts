@@ -1,0 +1,77 @@
+/** Two contours, `a` and `b`, with the same tables, joined by a real broker. */
+import { sharedKafka } from "../servers/kafka.ts";
+import { sharedNats } from "../servers/nats.ts";
+import { freshDatabase, sharedPostgres } from "../servers/postgres.ts";
+import { type BrokerConfig, Contour, type TableConfig } from "./harness.ts";
+
+export type BrokerKind = "kafka" | "nats";
+export const BROKERS: readonly BrokerKind[] = ["kafka", "nats"];
+
+export async function brokerConfig(kind: BrokerKind, kafkaTopic: Record<string, unknown> = {}): Promise<BrokerConfig> {
+  if (kind === "kafka") {
+    const kafka = await sharedKafka();
+    return {
+      broker: "kafka",
+      kafka: { brokers: [kafka.bootstrap], topic: { replication_factor: 1, min_insync_replicas: 1, ...kafkaTopic } },
+    };
+  }
+  const nats = await sharedNats();
+  return { broker: "nats", nats: { servers: [nats.url], replicas: 1 } };
+}
+
+export interface PairOptions {
+  readonly broker: BrokerKind | BrokerConfig;
+  /** Run at both databases before setup. */
+  readonly ddl: string;
+  readonly tables: readonly TableConfig[];
+  /** The tests' own addresses of the databases; made on the shared server when left out. */
+  readonly urls?: readonly [string, string];
+  /** The replicators' addresses, where they differ. */
+  readonly configUrls?: readonly [string, string];
+  readonly extra?: Record<string, unknown>;
+  readonly kafkaTopic?: Record<string, unknown>;
+}
+
+export interface Pair {
+  readonly a: Contour;
+  readonly b: Contour;
+  close(): Promise<void>;
+}
+
+let serial = 0;
+
+/** Prepared and not yet started. Contours have names of their own, so that pairs can share a broker. */
+export async function openPair(options: PairOptions): Promise<Pair> {
+  const broker =
+    typeof options.broker === "string" ? await brokerConfig(options.broker, options.kafkaTopic) : options.broker;
+  const id = `${process.pid.toString(36)}${Date.now().toString(36)}${serial++}`;
+  const names = [`a-${id}`, `b-${id}`] as const;
+  const urls = options.urls ?? (await Promise.all([database(), database()]));
+  const open = async (self: 0 | 1) => {
+    const contour = new Contour({
+      name: names[self],
+      url: urls[self],
+      ...(options.configUrls ? { configUrl: options.configUrls[self] } : {}),
+      broker,
+      from: [names[self === 0 ? 1 : 0]],
+      tables: options.tables.map((table) => (table.topic ? { ...table, topic: `${table.topic}_${id}` } : table)),
+      ...(options.extra ? { extra: options.extra } : {}),
+    });
+    await contour.sql.unsafe(options.ddl);
+    await contour.prepare();
+    return contour;
+  };
+  const a = await open(0);
+  const b = await open(1);
+  return {
+    a,
+    b,
+    close: async () => {
+      await Promise.all([a.close(), b.close()]);
+    },
+  };
+}
+
+async function database(): Promise<string> {
+  return await freshDatabase(await sharedPostgres());
+}
