@@ -1,6 +1,7 @@
 /** What one process knows of itself: counters of its loops, cached answers of its servers. Source of /status, /ready, /metrics. */
 import type { Config } from "./config/config.ts";
 import type { Clock } from "./core/clock.ts";
+import { ReplicatorError } from "./core/errors.ts";
 import type { LoopHealth } from "./core/loop.ts";
 import type { ChannelStatus, Readiness, StatusReport, StatusSource, TableStatus } from "./core/status.ts";
 
@@ -25,6 +26,8 @@ export interface ProcessStatusOptions {
 
 /** A lag measured longer ago than this says nothing about now: nothing has arrived since. */
 const LAG_FRESH_MS = 5_000;
+/** The stores are asked for no longer than this. */
+const COUNTS_DEADLINE_MS = 2_000;
 
 export class ProcessStatus implements StatusSource {
   readonly #startedAt: number;
@@ -139,12 +142,17 @@ export class ProcessStatus implements StatusSource {
     return this.#options.metricsText(await this.status());
   }
 
+  /** /status answers while the database is away: with the last counts. That it is away the watch over it says, on /ready. */
   async #ask(): Promise<StoreCounts> {
+    const { counts, clock } = this.#options;
+    const answered = new AbortController();
     try {
-      this.#lastCounts = await this.#options.counts();
+      const late = clock.sleep(COUNTS_DEADLINE_MS, answered.signal).then(() => null);
+      this.#lastCounts = (await Promise.race([counts(), late])) ?? this.#lastCounts;
     } catch (error) {
-      // /status answers while the database is away: with the last counts, and the reason on /ready.
-      this.server("database", error instanceof Error ? error.message : String(error));
+      if (!(error instanceof ReplicatorError)) throw error;
+    } finally {
+      answered.abort();
     }
     return this.#lastCounts;
   }

@@ -12,6 +12,7 @@ import { Backoff } from "./core/backoff.ts";
 import { type Clock, systemClock } from "./core/clock.ts";
 import { isAbort, ReplicatorError } from "./core/errors.ts";
 import type { Logger } from "./core/logger.ts";
+import { Loops } from "./core/loop.ts";
 import { Metrics } from "./core/metrics.ts";
 import { Closers } from "./core/service.ts";
 import { guardMemory } from "./memory_guard.ts";
@@ -36,6 +37,9 @@ export interface RunOptions {
 
 const PROBE_EVERY_MS = 1_000;
 const PROBE_DEADLINE_MS = 3_000;
+/** Parts of service.shutdown_timeout: for the loops to finish, then for the connections to close. */
+const FINISHING = 0.5;
+const CLOSING = 0.3;
 const NO_COUNTS: StoreCounts = { unpublished: 0, oldestSeconds: 0, lastQueueId: "0", parked: 0, dead: 0, conflicts: 0 };
 
 /**
@@ -61,7 +65,12 @@ export async function run(options: RunOptions): Promise<void> {
     counts: async () => NO_COUNTS,
     metricsText: (report) => metrics.text(report),
   });
-  try {
+  const loops = new Loops(() => stop.abort());
+  onAbort(signal, () => {
+    status.starting = "stopping";
+    logger.info({ replicated: status.replicated }, "stopping: finishing what is under way");
+  });
+  const work = async () => {
     const api = await startApi({ ...config.api, source: status, logger });
     closers.add("api", () => api.close());
     logger.info({ api: api.url, roles: config.roles }, "starting");
@@ -69,58 +78,81 @@ export async function run(options: RunOptions): Promise<void> {
     closers.add("broker", () => broker.close());
     const owner = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`;
     const engine: Engine = { config, broker, status, metrics, logger, clock, owner };
-    const loops = [
-      guardMemory(clock, signal),
-      watchBroker(engine, signal),
-      ...(await startRoles(engine, closers, signal)),
-    ];
-    status.starting = null;
-    logger.info({ roles: config.roles, broker: config.broker }, "running");
-    options.onStarted?.({ port: api.port, status });
-    // The first loop that cannot go on stops the others; its error is the run's.
-    await Promise.all(
-      loops.map((loop) =>
-        loop.catch((error: unknown) => {
-          stop.abort();
-          throw error;
-        }),
-      ),
-    );
+    loops.add(guardMemory(clock, signal), watchBroker(engine, signal));
+    await startRoles(engine, loops, closers, signal);
+    if (!signal.aborted) {
+      status.starting = null;
+      logger.info({ roles: config.roles, broker: config.broker }, "running");
+      options.onStarted?.({ port: api.port, status });
+    }
+    await loops.ended();
+  };
+  const { shutdown_timeout } = config.service;
+  try {
+    await Promise.race([work(), overdue(clock, signal, shutdown_timeout * FINISHING)]);
+    loops.throwIfFailed();
   } catch (error) {
     stop.abort();
+    loops.throwIfFailed();
     if (!options.signal.aborted || !isAbort(error)) throw error;
   } finally {
-    status.starting = "stopping";
-    await closers.close();
+    // A server that does not answer must not keep us: closing ends the calls to it, the process's end what is left (I8).
+    await Promise.race([closers.close(), clock.sleep(shutdown_timeout * CLOSING)]);
     logger.info({ replicated: status.replicated }, "stopped; total of changes published or applied by this process");
   }
 }
 
+/** Resolves `ms` after the signal has aborted. */
+async function overdue(clock: Clock, signal: AbortSignal, ms: number): Promise<void> {
+  await new Promise<void>((resolve) => onAbort(signal, resolve));
+  await clock.sleep(ms);
+}
+
+function onAbort(signal: AbortSignal, listener: () => void): void {
+  if (signal.aborted) listener();
+  else signal.addEventListener("abort", () => listener(), { once: true });
+}
+
 /** Opens the stores of the roles and starts their loops. Waits for the database for ever. */
-async function startRoles(engine: Engine, closers: Closers, signal: AbortSignal): Promise<Promise<void>[]> {
+async function startRoles(engine: Engine, loops: Loops, closers: Closers, signal: AbortSignal): Promise<void> {
   const { config, status, logger, clock } = engine;
-  const loops: Promise<void>[] = [];
   const counts: (() => Promise<Partial<StoreCounts>>)[] = [];
   if (config.roles.includes("publisher")) {
-    status.starting = "waiting for the database";
     const store = openSource(config, logger.child({ role: "publisher" }), clock);
     closers.add("source store", () => store.close());
-    const { epoch } = await store.open(signal);
+    loops.add(watch(engine, "database", (until) => store.ping(until), signal));
+    const { epoch } = await waitFor(engine, "database", () => store.open(signal), signal);
     counts.push(() => store.backlog());
-    loops.push(watch(engine, "database", (until) => store.ping(until), signal));
-    loops.push(...(await publisherRole(engine, store, epoch, signal)));
+    loops.add(...(await waitFor(engine, "database", () => publisherRole(engine, store, epoch, signal), signal)));
   }
   if (config.roles.includes("consumer")) {
-    status.starting = "waiting for the target database";
     const store = openTarget(config, logger.child({ role: "consumer" }), clock);
     closers.add("target store", () => store.close());
-    await store.open(signal);
+    loops.add(watch(engine, "target database", (until) => store.ping(until), signal));
+    await waitFor(engine, "target database", () => store.open(signal), signal);
     counts.push(() => store.counts());
-    loops.push(watch(engine, "target database", (until) => store.ping(until), signal));
-    loops.push(consumerRole(engine, store, signal));
+    loops.add(consumerRole(engine, store, signal));
   }
   status.counts = async () => Object.assign({}, NO_COUNTS, ...(await Promise.all(counts.map((count) => count()))));
-  return loops;
+}
+
+/** Tries a step of the start until its server lets it through. @throws what waiting cannot mend, the signal's reason */
+async function waitFor<T>(engine: Engine, server: string, step: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  const { status, clock, logger } = engine;
+  const backoff = new Backoff({ firstMs: 100, maxMs: 2 * PROBE_EVERY_MS });
+  for (;;) {
+    signal.throwIfAborted();
+    status.starting = `waiting for the ${server}`;
+    try {
+      return await step();
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof ReplicatorError) || error.retry === "never") throw error;
+      const facts = { server, code: error.code, reason: error.message };
+      logger[backoff.attempts === 0 ? "warn" : "debug"](facts, `cannot start yet, waiting for the ${server}`);
+    }
+    await clock.sleep(backoff.next(), signal);
+  }
 }
 
 function watchBroker(engine: Engine, signal: AbortSignal): Promise<void> {

@@ -47,3 +47,11 @@ export function boundaryOf(envelope: Envelope): Boundary {
   if (envelope.cutEnd) return "cut";
   return envelope.part && !envelope.part.last ? "none" : "transaction";
 }
+
+/** When the newest change of a batch was captured, ISO 8601; null where it does not say. */
+export function capturedAt(batch: ApplyBatch): string | null {
+  const chunk = batch.chunks.at(-1);
+  if (chunk) return chunk.captured_at;
+  // The envelope of an event comes before its row, so the first match is ours.
+  return /"captured_at":"([^"]{1,40})"/.exec(batch.events.at(-1)?.body ?? "")?.[1] ?? null;
+}

@@ -14,7 +14,7 @@ import type {
   LedgerPosition,
   TargetStore,
 } from "../core/target_store.ts";
-import type { Boundary } from "./batch.ts";
+import { type Boundary, capturedAt } from "./batch.ts";
 
 export interface LaneOptions {
   readonly store: TargetStore;
@@ -157,7 +157,7 @@ export class Lane {
       key: this.#options.key,
       position: this.#position,
       milliseconds: this.#options.clock.monotonic() - startedAt,
-      capturedAt: last.batch.chunks.at(-1)?.captured_at ?? null,
+      capturedAt: capturedAt(last.batch),
     });
   }
 }

@@ -58,3 +58,36 @@ export async function runLoop(options: LoopOptions): Promise<void> {
     }
   }
 }
+
+/** The loops of one process: the first that cannot go on calls `stop` for all; its error is the process's. */
+export class Loops {
+  readonly #stop: () => void;
+  readonly #running: Promise<void>[] = [];
+  #failure: { readonly error: unknown } | null = null;
+
+  constructor(stop: () => void) {
+    this.#stop = stop;
+  }
+
+  /** Takes loops as they start: one may fail while the next is still waiting for its server. */
+  add(...loops: readonly Promise<void>[]): void {
+    for (const loop of loops) {
+      this.#running.push(
+        loop.catch((error: unknown) => {
+          this.#failure ??= { error };
+          this.#stop();
+        }),
+      );
+    }
+  }
+
+  /** Resolves when all have ended. @throws the first failure */
+  async ended(): Promise<void> {
+    await Promise.all(this.#running);
+    this.throwIfFailed();
+  }
+
+  throwIfFailed(): void {
+    if (this.#failure) throw this.#failure.error;
+  }
+}

@@ -44,6 +44,10 @@ export interface SourceStore {
   open(signal: AbortSignal): Promise<{ readonly epoch: number }>;
   /** Records the channel layout when it differs from the newest; takes effect with the next cut. */
   setLayout(channels: readonly ChannelLayout[]): Promise<void>;
+  /** Channels that left the layout and still have cuts the broker has not confirmed: they are sent to their end (I5). */
+  departedChannels(): Promise<readonly { readonly name: string; readonly partitions: number }[]>;
+  /** How many partitions the channel had when the cut was taken: it changes between cuts only (I13). 0: it did not exist. */
+  partitions(cut: Cut, channel: string): Promise<number>;
   /** Takes or renews a lease; null when somebody else holds it. `name` is '' for the cutter. */
   lease(kind: "cutter" | "channel", name: string, owner: string, ttlMs: number): Promise<Lease | null>;
   /** Gives a lease up at once, if still ours. */

@@ -23,15 +23,27 @@ export async function publisherRole(
   signal: AbortSignal,
 ): Promise<Promise<void>[]> {
   const { config, broker, status, metrics, logger, clock, owner } = engine;
-  const channels = channelsOf(config, config.service.contour);
+  const contour = config.service.contour;
+  const configured = channelsOf(config, contour);
   await store.setLayout(
-    channels.map(({ name, partitions }) => ({
+    configured.map(({ name, partitions }) => ({
       name,
       partitions,
       tables: config.critical_tables.filter(({ topic }) => topic === name).map((table) => table.name),
     })),
   );
-  const senders = channels.map((channel) => ({
+  const departed = (await store.departedChannels()).map((channel) => ({
+    ...channel,
+    contour,
+    kind: "events" as const,
+  }));
+  for (const channel of departed) {
+    logger.info(
+      { channel: channelLabel(channel) },
+      "no table names this topic any more; what was captured for it is sent first",
+    );
+  }
+  const senders = [...configured, ...departed].map((channel) => ({
     channel,
     stats: newSenderStats(),
     wake: new Wake(),

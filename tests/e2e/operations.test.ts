@@ -191,9 +191,9 @@ for (const broker of BROKERS) {
         await a.sql.unsafe(
           `INSERT INTO ${table} (id, ${column}) SELECT g, repeat('x', 120) FROM generate_series(1000001, 1200000) g`,
         );
-        await equal();
+        await untilEqual([a, b], { [table]: "id" }, 110_000);
         await a.sql.unsafe(`DELETE FROM ${table} WHERE id > 1000000`);
-        await equal();
+        await untilEqual([a, b], { [table]: "id" }, 110_000);
       });
     }
 
@@ -214,10 +214,11 @@ for (const broker of BROKERS) {
         b.sql`SELECT count(*)::int AS n FROM replication_queue WHERE new_data::text LIKE '%from a%'`,
       ]);
       expect(looped.map(([row]) => row?.n)).toEqual([0, 0]);
-      const [twice] = await b.sql`SELECT count(*)::int AS n FROM
-        (SELECT event_id FROM processed_events GROUP BY event_id HAVING count(*) > 1) d`;
+      // A TRUNCATE of a partitioned topic is one event in each partition.
+      const [twice] = await b.sql`SELECT count(*)::int AS n FROM (SELECT event_id FROM processed_events
+        WHERE operation <> 'TRUNCATE' GROUP BY event_id HAVING count(*) > 1) d`;
       expect(twice?.n).toBe(0);
-      expect((await b.sql`SELECT count(*)::int AS n FROM inbox`)[0]?.n).toBe(0);
+      expect([...(await b.sql`SELECT table_name, operation, error FROM inbox`)]).toEqual([]);
     });
   });
 }

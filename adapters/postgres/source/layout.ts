@@ -10,6 +10,7 @@ export interface Membership {
   /** `named`: the tables with these ids; `others`: all but these (the default channel). */
   readonly kind: "named" | "others";
   readonly tableIds: readonly string[];
+  readonly partitions: number;
 }
 
 interface Placed {
@@ -99,6 +100,27 @@ function digest(channels: readonly Placed[]): string {
   return channels.map(line).sort().join("\n");
 }
 
+// A channel of an older version is done with when what it has confirmed reaches the last cut taken under such a version.
+const DEPARTED = `
+SELECT l.channel, max(l.partitions)::text AS partitions
+FROM "replicator".layout AS l
+WHERE NOT EXISTS (SELECT FROM "replicator".layout AS n
+                  WHERE n.channel = l.channel AND n.layout_version = (SELECT max(layout_version) FROM "replicator".layout))
+GROUP BY l.channel
+HAVING (SELECT max(c.cut_no) FROM "replicator".cut AS c WHERE c.layout_version = ANY (array_agg(l.layout_version)))
+     > coalesce((SELECT max(c.cut_no) FROM "replicator".confirmed AS c WHERE c.channel = l.channel), 0)
+ORDER BY l.channel`;
+
+/** Channels that are in no layout any more and not yet sent to their end. */
+export async function departedChannels(
+  db: Database,
+): Promise<readonly { readonly name: string; readonly partitions: number }[]> {
+  const rows = await db.query<{ channel: string; partitions: string }>(db.ours(DEPARTED), [], {
+    action: "look for channels that left the layout",
+  });
+  return rows.map(({ channel, partitions }) => ({ name: channel, partitions: Number(partitions) }));
+}
+
 /** Answers membership by (layout version, channel); versions never change, so what was read once is kept. */
 export class Memberships {
   readonly #db: Database;
@@ -113,8 +135,9 @@ export class Memberships {
     const placed = this.#known.get(layoutVersion) ?? (await this.#read(layoutVersion));
     const mine = placed.find((one) => one.name === channel);
     if (!mine) return null;
-    if (channel !== DEFAULT_CHANNEL) return { kind: "named", tableIds: mine.tableIds };
-    return { kind: "others", tableIds: placed.filter((one) => one !== mine).flatMap((one) => one.tableIds) };
+    if (channel !== DEFAULT_CHANNEL) return { kind: "named", tableIds: mine.tableIds, partitions: mine.partitions };
+    const others = placed.filter((one) => one !== mine).flatMap((one) => one.tableIds);
+    return { kind: "others", tableIds: others, partitions: mine.partitions };
   }
 
   async #read(layoutVersion: number): Promise<readonly Placed[]> {

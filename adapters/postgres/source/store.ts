@@ -9,7 +9,7 @@ import { type Database, type DatabaseOptions, openDatabase, type Param, waitForD
 import { backlog } from "./backlog.ts";
 import * as cuts from "./cuts.ts";
 import { claimContour, openFirstEpoch, verifyHistory } from "./identity.ts";
-import { Memberships, setLayout } from "./layout.ts";
+import { departedChannels, Memberships, setLayout } from "./layout.ts";
 import { type LeaseKind, Leases } from "./leases.ts";
 import { type Line, readPages } from "./pages.ts";
 import type { Shape } from "./queries.ts";
@@ -107,6 +107,14 @@ class PostgresSourceStore implements SourceStore {
 
   async setLayout(channels: readonly ChannelLayout[]): Promise<void> {
     await setLayout(this.#control, channels);
+  }
+
+  async departedChannels(): Promise<readonly { readonly name: string; readonly partitions: number }[]> {
+    return departedChannels(this.#control);
+  }
+
+  async partitions(cut: Cut, channel: string): Promise<number> {
+    return (await this.#memberships.of(cut.layoutVersion, channel))?.partitions ?? 0;
   }
 
   async lease(kind: LeaseKind, name: string, owner: string, ttlMs: number): Promise<Lease | null> {
