@@ -3,6 +3,8 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { Param, Queryable, QueryOptions, Row } from "../../adapters/postgres/connection.ts";
+import { verifyHistory } from "../../adapters/postgres/source/identity.ts";
 import { createSourceStore } from "../../adapters/postgres/source/store.ts";
 import { silentLogger } from "../../src/core/logger.ts";
 import type { SourceStore } from "../../src/core/source_store.ts";
@@ -42,6 +44,32 @@ describeWith("postgres", "A source's history", () => {
   });
   afterAll(async () => {
     await server.close();
+  });
+
+  test("a cut taken while a connection looks at its history does not make it look as if it had gone back", async () => {
+    const source = await makeSource(await server.createDatabase());
+    const store = await source.store();
+    const lease = await cutter(store);
+    await source.write(source.app, 1);
+    await mustCut(store, lease);
+    // The look at the cut waits until everything asked before it is answered and one more cut is taken.
+    const early: Promise<unknown>[] = [];
+    const slow: Queryable = {
+      execute: (text, params, options) => source.app.execute(text, params, options),
+      query: async <R extends Row>(text: string, params?: readonly Param[], options?: QueryOptions) => {
+        if (text.includes("cut_xid")) {
+          await Promise.all(early);
+          await source.write(source.app, 2, 20);
+          await mustCut(store, lease);
+          return await source.app.query<R>(text, params, options);
+        }
+        const answer = source.app.query<R>(text, params, options);
+        early.push(answer);
+        return await answer;
+      },
+    };
+    expect(await verifyHistory(slow, source.app)).toBe(1);
+    await source.close();
   });
 
   test("I1: rows of a committed cut are still there after a crash, though their commits were asynchronous", async () => {
