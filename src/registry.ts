@@ -90,6 +90,7 @@ export function openTarget(config: Config, logger: Logger, clock: Clock): Target
   return createTargetStore({
     database: databaseOptions(config),
     tables: critical_tables.length > 0 ? critical_tables.map(({ name }) => name) : null,
+    contours: consumer.from,
     session: consumer.session,
     maxSkewMs: consumer.max_skew,
     logger,

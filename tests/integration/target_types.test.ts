@@ -3,7 +3,7 @@ import type { Database } from "../../adapters/postgres/connection.ts";
 import type { Chunk, Operation } from "../../src/core/chunk.ts";
 import { sharedPostgres } from "../servers/postgres.ts";
 import { describeWith } from "../support/needs.ts";
-import { application, chunk, MODES, openTarget, setUp, type Target } from "../support/target_fixture.ts";
+import { application, chunk, MODES, openTarget, row, setUp, type Target } from "../support/target_fixture.ts";
 
 /** One column and its values, as SQL literals, each. */
 const MATRIX: readonly (readonly [type: string, ...values: string[]])[] = [
@@ -231,6 +231,23 @@ SELECT public.setup_table_for_replication('matrix', '{"capture":"${capture}"}');
       expect(await textOf(target.db, "keyed")).toEqual([]);
     });
   }
+
+  test("keys that are equal by their type though not by their text are one key: citext in another case", async () => {
+    const { target } = await pair(
+      `${TYPES} CREATE TABLE tags (k citext PRIMARY KEY, n int); ${setUp("tags")}`,
+      "replica",
+    );
+    const tag = (version: number, k: string) => row(version, { k, n: version });
+    await target.feed.apply(chunk("tags", "INSERT", [tag(1, "MiXed")], { key: ["k"] }));
+    await target.feed.apply(chunk("tags", "UPDATE", [tag(2, "mixed"), tag(1, "MIXED")], { key: ["k"] }));
+    expect(await target.column("SELECT n FROM tags")).toEqual(["2"]);
+    await target.feed.apply(chunk("tags", "DELETE", [row(3, { k: "MIXED" })], { key: ["k"] }));
+    expect(await target.column("SELECT n FROM tags")).toEqual([]);
+    expect(await target.feed.apply(chunk("tags", "UPDATE", [tag(2, "mixed")], { key: ["k"] }))).toMatchObject({
+      beaten: 1,
+    });
+    expect(await target.column("SELECT n FROM tags")).toEqual([]);
+  });
 
   test("a key change, a TRUNCATE and a reinsert at the source leave equal tables", async () => {
     const { source, target } = await pair(

@@ -5,7 +5,9 @@
 import type { ForeignKey, TargetTable } from "./catalog.ts";
 import { qualified } from "./catalog.ts";
 import { id, keyMatches, keyPlace, keysOf, type Shape } from "./sql_names.ts";
-import type { ParentCheck } from "./statements.ts";
+
+/** Which foreign keys the upsert checks itself: `ranked` are those whose parents are written before. */
+export type ParentCheck = "none" | "ranked" | "all";
 
 /** A check in a statement of its own, after everything of the group is written. */
 export interface LateCheck {

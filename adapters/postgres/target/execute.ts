@@ -3,13 +3,19 @@ import { ReplicatorError } from "../../../src/core/errors.ts";
 import type { Connection, Param } from "../connection.ts";
 import { sqlState } from "../errors.ts";
 import type { TargetTable } from "./catalog.ts";
-import { constraintMessage, deleteChecks, type LateCheck, truncateChecks, upsertChecks } from "./checks.ts";
+import {
+  constraintMessage,
+  deleteChecks,
+  type LateCheck,
+  type ParentCheck,
+  truncateChecks,
+  upsertChecks,
+} from "./checks.ts";
 import type { Unit } from "./plan.ts";
 import { BAD_STAMP, type FailedRow, parseRowResults, ROW_SOURCE, rowBlock } from "./row_block.ts";
 import { sourceJson, sourceParams, sourceText } from "./sources.ts";
 import {
   deleteStatement,
-  type ParentCheck,
   type StatementOptions,
   sweepStatement,
   truncateStatement,
@@ -95,7 +101,7 @@ export class Executor {
     const action = `apply changes of ${unit.shape.table.label} row by row`;
     const [, , answer] = await Promise.all([
       connection.query(rows, sourceParams(unit.source), { action }),
-      connection.script(this.#block(unit, mode), { action, timeoutMs: ROW_BY_ROW_TIMEOUT_MS }),
+      connection.script(this.#block(unit, mode), { action }),
       connection.query("SELECT current_setting('replicator.result', true) AS result", [], { action }),
     ]);
     return { unit, ...parseRowResults(answer[0]?.result) };
@@ -157,8 +163,6 @@ export class Executor {
     return made;
   }
 }
-
-const ROW_BY_ROW_TIMEOUT_MS = 300_000;
 
 /** State of a GroupFailure: a row was inserted below a tombstone that its statement could not see. */
 const TOMBSTONE_RACE = "apply.tombstone_race";

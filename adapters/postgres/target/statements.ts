@@ -9,7 +9,7 @@
  */
 import { MAX_VERSION } from "../../../src/core/stamp.ts";
 import type { TargetTable } from "./catalog.ts";
-import { parentChecks } from "./checks.ts";
+import { type ParentCheck, parentChecks } from "./checks.ts";
 import { aliasOf, id, keyAliases, keyMatches, rowsOf, type Shape, stampAlias, stampOf, textOf } from "./sql_names.ts";
 import { deletesSql, greatestFirst, replacesSql } from "./stamp_sql.ts";
 
@@ -18,9 +18,6 @@ export interface StatementOptions {
   readonly schema: string;
   readonly maxSkewMs: number;
 }
-
-/** Which foreign keys the upsert checks itself: those whose parents are written before. */
-export type ParentCheck = "none" | "ranked" | "all";
 
 /** Upserts rows that no tombstone, no floor and no greater row beats. */
 export function upsertStatement(shape: Shape, source: string, check: ParentCheck, options: StatementOptions): string {

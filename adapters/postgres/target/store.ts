@@ -39,8 +39,8 @@ const APPLICATION_NAME = "replicator_consumer";
 const CATALOG_MS = 5_000;
 /** Parked changes of at most this many bytes are tried in one transaction. */
 const RETRY_BYTES = 16_000_000;
-/** A channel's retry starts anew after this long; a large transaction must not be cut off by it. */
-const IDLE_IN_TRANSACTION = "10min";
+/** Of one set-wise statement: a TRUNCATE deletes the rows of a whole table. */
+const STATEMENT_MS = 600_000;
 
 /** Connects nowhere before open(). */
 export function createTargetStore(options: TargetStoreOptions): TargetStore {
@@ -68,7 +68,7 @@ class PostgresTargetStore implements TargetStore {
     this.#clock = options.clock ?? systemClock;
     this.#schema = quoteIdentifier(options.database.schema ?? "replicator");
     this.#executor = new Executor({ schema: this.#schema, maxSkewMs: options.maxSkewMs });
-    this.#control = this.#database("origin", 4);
+    this.#control = this.#database("origin", 4, options.database.queryTimeoutMs);
     const allowed = options.tables === null ? null : new Set(options.tables);
     this.#catalog = new CatalogCache(this.#control, allowed, this.#clock, CATALOG_MS);
   }
@@ -80,7 +80,7 @@ class PostgresTargetStore implements TargetStore {
     const { mode, because } = await chooseMode(this.#control, session, catalog.replicaForbidden, signal);
     this.#sessionMode = mode;
     logger.info({ session: mode, because, tables: catalog.tables.size }, `Applies changes in ${mode} mode`);
-    this.#apply ??= this.#database(mode, this.#options.connections ?? 4);
+    this.#apply ??= this.#database(mode, this.#options.connections ?? 4, STATEMENT_MS);
   }
 
   lease(feed: string, partition: number, owner: string, ttlMs: number): Promise<Lease | null> {
@@ -244,17 +244,21 @@ WHERE status = 'parked' AND next_attempt_at <= clock_timestamp() ORDER BY next_a
     });
   }
 
-  #database(mode: SessionMode, max: number): Database {
+  #database(mode: SessionMode, max: number, queryTimeoutMs: number | undefined): Database {
     const { database, logger } = this.#options;
     const settings: Record<string, string> = {
       // What a statement's rows are cannot be known when it is planned: one generic plan each.
       plan_cache_mode: "force_generic_plan",
       lc_monetary: "C",
-      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION,
+      // A consumer that vanished without a word must not keep its locks for hours (I8).
+      tcp_keepalives_idle: "10",
+      tcp_keepalives_interval: "5",
+      tcp_keepalives_count: "3",
       ...database.sessionSettings,
     };
     if (mode === "replica") settings.session_replication_role = "replica";
-    return openDatabase({ ...database, applicationName: APPLICATION_NAME, logger, max, sessionSettings: settings });
+    const shared = { ...database, applicationName: APPLICATION_NAME, logger, max, queryTimeoutMs };
+    return openDatabase({ ...shared, sessionSettings: settings });
   }
 }
 

@@ -128,6 +128,8 @@ export class PostgresApply implements ApplyTransaction {
     this.#group = null;
     if (!group) return;
     await this.#begun;
+    // Sent before this group: its failure, if any, is the cause of the group's.
+    await this.#write;
     let plan = group.plan;
     let outcomes: readonly UnitOutcome[];
     try {
