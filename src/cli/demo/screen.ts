@@ -22,6 +22,9 @@ export interface ScreenOptions {
 /** Without a terminal a line every so many seconds. */
 const LINE_EVERY_SECONDS = 5;
 const BAR = 30;
+/** Together below 80: a line that wraps would spoil the redrawing. */
+const WIDTHS = [8, 8, 9, 9, 7, 11, 8, 8, 7];
+const HEADINGS = ["contour", "users", "payments", "written", "per s", "replicated", "waiting", "lag s", "parked"];
 
 export class Screen {
   readonly #options: ScreenOptions;
@@ -52,9 +55,10 @@ export class Screen {
 
   #table(elapsed: number, views: readonly ContourView[], rates: readonly number[]): string[] {
     const done = Math.min(BAR, Math.round((elapsed / this.#options.seconds) * BAR));
-    const row = (cells: readonly (string | number)[]) => cells.map((cell) => String(cell).padStart(12)).join("");
+    const row = (cells: readonly (string | number)[]) =>
+      cells.map((cell, n) => String(cell).padStart(WIDTHS[n] ?? 0)).join("");
     return [
-      row(["contour", "users", "payments", "written", "written/s", "replicated", "waiting", "lag s", "parked"]),
+      row(HEADINGS),
       ...views.map((view, n) =>
         row([
           view.contour,
