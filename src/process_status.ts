@@ -173,10 +173,9 @@ export class ProcessStatus implements StatusSource {
     return raised;
   }
 
-  #troubleOf(channel: ChannelStatus): string | null {
-    for (const { name, trouble } of this.#health.values()) {
-      if (trouble !== null && name.includes(channel.channel)) return trouble;
-    }
-    return channel.trouble;
+  /** The loop of a channel bears its name: that of the sender, and of what a consumer says about one partition. */
+  #troubleOf({ channel, direction, partition, trouble }: ChannelStatus): string | null {
+    const name = direction === "out" ? `publisher of ${channel}` : `channel ${channel}[${partition}]`;
+    return this.#health.get(name)?.trouble ?? trouble;
   }
 }

@@ -65,7 +65,7 @@ export async function run(options: RunOptions): Promise<void> {
     counts: async () => NO_COUNTS,
     metricsText: (report) => metrics.text(report),
   });
-  const loops = new Loops(() => stop.abort());
+  const loops = new Loops(signal, () => stop.abort());
   onAbort(signal, () => {
     status.starting = "stopping";
     logger.info({ replicated: status.replicated }, "stopping: finishing what is under way");

@@ -12,7 +12,9 @@ export interface DeliveryHooks {
 }
 
 export function deliveryOf(message: KafkaMessage, identity: string, hooks: DeliveryHooks): Delivery {
-  const next: Position = { identity, offset: String(BigInt(message.offset) + 1n) };
+  // I11: acknowledgements outlive their messages, so ack and nack must not hold the body.
+  const { offset } = message;
+  const next: Position = { identity, offset: String(BigInt(offset) + 1n) };
   let settled = false;
   return {
     // A record without a value (a tombstone of some other program) has no body.
@@ -29,7 +31,7 @@ export function deliveryOf(message: KafkaMessage, identity: string, hooks: Deliv
     nack(delayMs) {
       if (settled) return;
       settled = true;
-      hooks.nack(message.offset, delayMs);
+      hooks.nack(offset, delayMs);
     },
   };
 }

@@ -1,7 +1,8 @@
 /** The messages fetched for one read and not yet taken, bounded in bytes (I11). */
 import type { KafkaMessage } from "kafkajs";
 
-const RECORD_OVERHEAD = 200;
+/** Memory a record costs beside its value: headers and the objects around them. */
+const RECORD_OVERHEAD = 3_072;
 
 export class MessageWindow {
   #messages: KafkaMessage[] = [];

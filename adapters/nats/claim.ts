@@ -152,9 +152,11 @@ export class NatsClaim implements Claim {
       for (let pulled = await session.next(); pulled; pulled = await session.next()) {
         const { msg, streamSequence, deliveryCount } = pulled;
         reading.next = streamSequence + 1;
+        // I11: acknowledgements outlive their messages, so they must not hold the body.
+        const { reply } = msg;
         const ack = () => {
           // A later opening of the durable counts anew: only its own deliveries are acknowledged.
-          if (this.#session === session && link.current === nc && msg.reply) nc.publish(msg.reply, "+ACK");
+          if (this.#session === session && link.current === nc && reply) nc.publish(reply, "+ACK");
         };
         yield { body: msg.data, headers: msg.headers, sequence: streamSequence, deliveryCount, ack };
       }
@@ -185,7 +187,7 @@ export class NatsClaim implements Claim {
 
   #delivery(incoming: Incoming, reading: Reading): Delivery {
     const { clock, logger } = this.#options.options;
-    const { sequence } = incoming;
+    const { sequence, ack } = incoming;
     const repeated = this.#nacked?.sequence === sequence ? this.#nacked.attempt : 1;
     const attempt = Math.max(repeated, incoming.deliveryCount);
     let settled = false;
@@ -198,7 +200,7 @@ export class NatsClaim implements Claim {
         if (settled) return;
         settled = true;
         try {
-          incoming.ack();
+          ack();
         } catch (error) {
           // Serves lag and cleaning only: the next one covers it.
           logger.debug({ error, sequence }, "Could not acknowledge to NATS");

@@ -8,6 +8,7 @@ import type { Logger } from "../core/logger.ts";
 import { type LoopHealth, runLoop } from "../core/loop.ts";
 import type { Cut, SourceStore } from "../core/source_store.ts";
 import type { Wake } from "../core/wake.ts";
+import { Brake, PAUSE_ELSEWHERE_MS } from "./brake.ts";
 
 export interface CutterOptions {
   readonly store: SourceStore;
@@ -23,6 +24,8 @@ export interface CutterOptions {
   onCut(cut: Cut): void;
   /** Cuts the slowest sender of this process has not sent yet; above the limit no cut is taken: the next one is larger. */
   outstanding(): number;
+  /** Channels whose sender is another process's at this moment. */
+  elsewhere(): readonly { readonly name: string; readonly partitions: number }[];
   /** Rung by senders when they have sent a cut. */
   readonly wake: Wake;
 }
@@ -49,19 +52,23 @@ export function runCutter(options: CutterOptions, signal: AbortSignal): Promise<
     signal,
     body: async (moving) => {
       await keeper.hold(signal, async (held, lost) => {
+        const brake = new Brake(options);
         let pause = BUSY_PAUSE_MS;
+        let last = 0;
         while (!lost.aborted) {
-          if (options.outstanding() < MAX_OUTSTANDING) {
+          if (options.outstanding() < MAX_OUTSTANDING && !(await brake.isTooFar(last))) {
             const cut = await store.takeCut(held.get(), options.frameBytes);
             moving();
             if (cut) {
+              last = cut.cutNo;
               options.onCut(cut);
               pause = BUSY_PAUSE_MS;
             } else {
               pause = Math.min(pause * 1.5, options.pollIntervalMs);
             }
           }
-          await options.wake.wait(pause, lost);
+          if (brake.isSplit) await clock.sleep(Math.max(pause, PAUSE_ELSEWHERE_MS), lost);
+          else await options.wake.wait(pause, lost);
         }
       });
     },

@@ -2,9 +2,9 @@
 
 import { Backoff } from "../core/backoff.ts";
 import type { Broker, Claim, Feed } from "../core/broker.ts";
-import type { Channel } from "../core/channel.ts";
+import { type Channel, channelLabel } from "../core/channel.ts";
 import type { Clock } from "../core/clock.ts";
-import { isAbort, ReplicatorError } from "../core/errors.ts";
+import { isAbort, type ReplicatorError } from "../core/errors.ts";
 import { LeaseKeeper } from "../core/lease_keeper.ts";
 import type { Logger } from "../core/logger.ts";
 import { type LoopHealth, runLoop } from "../core/loop.ts";
@@ -27,14 +27,14 @@ export interface ConsumerOptions {
   health(name: string): LoopHealth;
   onCommit(report: CommitReport): void;
   onMessage(kind: "new" | "duplicate" | "foreign"): void;
-  /** The claims this process reads under a lease right now changed. */
-  onReading(feed: string, partition: number, reading: boolean): void;
+  /** A partition of a feed is read by this process, under its lease, from now on; or no more. */
+  onReading(feed: Feed, partition: number, reading: boolean): void;
 }
 
 const PARKED_EVERY_MS = 1_000;
 const PARKED_AT_A_TIME = 200;
-/** Reading on would skip something: the channel stops and says so, the others go on. */
-const STOPPING = new Set(["consume.gap", "consume.epoch", "wire.bad_frame", "wire.bad_header"]);
+/** A channel that stopped is tried again, in case its messages were brought back. */
+const RETRY_STOPPED = { firstMs: 2_000, maxMs: 60_000 };
 
 /** Runs until the signal aborts. @throws what cannot be mended by waiting */
 export async function runConsumer(options: ConsumerOptions, signal: AbortSignal): Promise<void> {
@@ -84,7 +84,7 @@ async function runFeed(options: ConsumerOptions, feed: Feed, signal: AbortSignal
 }
 
 async function runClaim(options: ConsumerOptions, claim: Claim, signal: AbortSignal): Promise<void> {
-  const { store, owner, leaseMs, batchSize, clock, logger } = options;
+  const { store, owner, leaseMs, batchSize, clock, logger, onMessage } = options;
   const where = `${claim.feed.name}[${claim.partition}]`;
   const until = AbortSignal.any([signal, claim.lost]);
   const keeper = new LeaseKeeper({
@@ -97,8 +97,8 @@ async function runClaim(options: ConsumerOptions, claim: Claim, signal: AbortSig
   });
   const name = `consumer of ${where}`;
   const health = options.health(name);
-  const stopped = new Backoff({ firstMs: 2_000, maxMs: 60_000 });
-  let rewind = false;
+  const stops = new Stops(options, claim);
+  const reading = (now: boolean) => options.onReading(claim.feed, claim.partition, now);
   await runLoop({
     name,
     health,
@@ -106,45 +106,83 @@ async function runClaim(options: ConsumerOptions, claim: Claim, signal: AbortSig
     logger,
     signal: until,
     body: async (moving) => {
+      const onCommit = (report: CommitReport) => {
+        moving();
+        stops.over(report.key.source);
+        options.onCommit(report);
+      };
+      const onStop = (channel: Channel, error: ReplicatorError) => stops.stopped(channel, error);
       try {
         await keeper.hold(until, async (held, lost) => {
-          options.onReading(claim.feed.name, claim.partition, true);
-          const onCommit = (report: CommitReport) => {
-            moving();
-            stopped.reset();
-            rewind = false;
-            options.onCommit(report);
-          };
-          const { onMessage } = options;
-          await readClaim({ store, claim, clock, logger, rewind, batchSize, onCommit, onMessage }, held, lost);
+          reading(true);
+          const rewind = stops.takeRewind();
+          await readClaim({ store, claim, clock, logger, rewind, batchSize, onCommit, onStop, onMessage }, held, lost);
         });
-      } catch (error) {
-        if (isStopped(error)) {
-          // The position may be wrong rather than the log: read it once from its beginning before saying that it has a hole.
-          if (!rewind) {
-            rewind = true;
-            logger.info({ feed: where, code: error.code }, "reading the log again from its earliest message");
-            return;
-          }
-          health.trouble = error.message;
-          health.errors++;
-          health.lastError = error.message;
-          logger.error({ feed: where, code: error.code, ...error.facts, remedy: error.remedy }, error.message);
-          await clock.sleep(stopped.next(), until);
-          return;
-        }
-        throw error;
       } finally {
-        options.onReading(claim.feed.name, claim.partition, false);
+        reading(false);
       }
     },
   });
   health.trouble = null;
+  // Whoever reads the partition next says for himself what stops.
+  stops.forget();
   await claim.release();
 }
 
-function isStopped(error: unknown): error is ReplicatorError {
-  return error instanceof ReplicatorError && STOPPING.has(error.code);
+/** What a claim's reader knows of channels that stopped, from one reading to the next. */
+class Stops {
+  readonly #options: ConsumerOptions;
+  readonly #claim: Claim;
+  readonly #stopped = new Map<string, { readonly backoff: Backoff; readonly health: LoopHealth }>();
+  #rewind = false;
+
+  constructor(options: ConsumerOptions, claim: Claim) {
+    this.#options = options;
+    this.#claim = claim;
+  }
+
+  /** Whether the next reading begins at the earliest message; asked once for each. */
+  takeRewind(): boolean {
+    const rewind = this.#rewind;
+    this.#rewind = false;
+    return rewind;
+  }
+
+  /** Says so, and how long the channel rests. */
+  stopped(channel: Channel, error: ReplicatorError): number {
+    const { logger, health } = this.#options;
+    const where = `${this.#claim.feed.name}[${this.#claim.partition}]`;
+    const known = this.#stopped.get(channel.contour);
+    // Each try ends with a reading of the whole log: the position may be wrong rather than the log.
+    this.#rewind = true;
+    if (!known) {
+      const name = `channel ${channelLabel(channel)}[${this.#claim.partition}]`;
+      this.#stopped.set(channel.contour, { backoff: new Backoff(RETRY_STOPPED), health: health(name) });
+      logger.info({ feed: where, code: error.code }, "reading the log again from its earliest message");
+      return 0;
+    }
+    known.health.errors++;
+    known.health.lastError = error.message;
+    if (known.health.trouble !== error.message)
+      logger.error({ feed: where, code: error.code, ...error.facts, remedy: error.remedy }, error.message);
+    known.health.trouble = error.message;
+    return known.backoff.next();
+  }
+
+  /** The contour's changes are applied again. */
+  over(contour: string): void {
+    const known = this.#stopped.get(contour);
+    if (!known) return;
+    this.#stopped.delete(contour);
+    if (known.health.trouble !== null)
+      this.#options.logger.info({ channel: known.health.name }, `${known.health.name}: going on again`);
+    known.health.trouble = null;
+  }
+
+  forget(): void {
+    for (const { health } of this.#stopped.values()) health.trouble = null;
+    this.#stopped.clear();
+  }
 }
 
 function runParkedRetries(options: ConsumerOptions, signal: AbortSignal): Promise<void> {

@@ -38,7 +38,7 @@ export interface CommitReport extends ApplyOutcome {
 
 interface Arrived {
   readonly batch: ApplyBatch;
-  readonly delivery: Delivery;
+  readonly delivery: Pick<Delivery, "ack">;
   readonly boundary: Boundary;
   readonly bytes: number;
 }

@@ -1,20 +1,22 @@
 /**
  * Reads one partition of a feed under its lease (architecture §7.1): from the ledger's position, in sequence, into the
  * lanes of its sources. There is one recovery path for every failure: forget what is not committed, read the ledger
- * again, go on from there.
+ * again, go on from there. Where several contours share a topic, one that must stop leaves the others going.
  */
 import type { Claim, Delivery, Position } from "../core/broker.ts";
 import { ByteQueue } from "../core/byte_queue.ts";
-import { type Channel, channelLabel } from "../core/channel.ts";
+import type { Channel } from "../core/channel.ts";
 import type { Clock } from "../core/clock.ts";
-import { ReplicatorError } from "../core/errors.ts";
+import type { ReplicatorError } from "../core/errors.ts";
 import type { HeldLease } from "../core/lease_keeper.ts";
 import type { Logger } from "../core/logger.ts";
 import { type Envelope, parseEnvelope } from "../core/message.ts";
 import type { LedgerPosition, TargetStore } from "../core/target_store.ts";
+import { Acks } from "./acks.ts";
 import { batchOf, boundaryOf } from "./batch.ts";
 import { type CommitReport, Lane } from "./lane.ts";
 import { Sequencer } from "./sequencer.ts";
+import { epochBroke, gap, isStop, stalled } from "./stops.ts";
 
 export interface ReaderOptions {
   readonly store: TargetStore;
@@ -25,59 +27,87 @@ export interface ReaderOptions {
   readonly rewind: boolean;
   readonly batchSize: number;
   onCommit(report: CommitReport): void;
+  /**
+   * A source cannot go on without skipping something. Returns how long the others are read on without it before all is
+   * tried again; 0: at once.
+   */
+  onStop(channel: Channel, error: ReplicatorError): number;
   onMessage(kind: "new" | "duplicate" | "foreign"): void;
 }
 
 /** Bytes kept between the broker and apply, and beyond a gap (I11). */
 const QUEUE_BYTES = 4 * 1024 * 1024;
 const HELD_BYTES = 8 * 1024 * 1024;
+/** Memory a delivery costs beside its body. */
+const DELIVERY_OVERHEAD = 3_072;
 /** A retried send can put a later message before an earlier one: so long the earlier one is waited for. */
 const GAP_GRACE_MS = 2_000;
 /** The rest of a cut is waited for so long before whole transactions are applied without it. */
 const CUT_GRACE_MS = 200;
 /** A large transaction whose feed stalls this long is rolled back and read again: it must not hold locks for ever. */
 const STALL_MS = 30_000;
+/** Longest wait for a message before leases, gaps and retries are looked at. */
+const LOOK_MS = 1_000;
 
 interface Source {
   readonly channel: Channel;
   readonly lane: Lane;
   readonly sequencer: Sequencer<Arrival>;
   gapSince: number | null;
+  /** When a stopped source is tried again, on the monotonic clock; null while it goes. */
+  retryAt: number | null;
+}
+
+interface Reading extends ReaderOptions {
+  readonly sources: ReadonlyMap<string, Source>;
+  readonly acks: Acks;
 }
 
 interface Arrival {
   readonly envelope: Envelope;
   readonly delivery: Delivery;
+  /** The delivery without its body (I11): what is applied of a large transaction is acknowledged much later. */
+  readonly mark: Pick<Delivery, "ack">;
 }
 
-/** Runs until the lease or the claim is lost or the signal aborts. @throws ReplicatorError; `consume.gap` and `consume.epoch` stop the channel */
+/**
+ * Runs until the lease or the claim is lost or the signal aborts, or until what stopped is to be tried again.
+ * @throws ReplicatorError
+ */
 export async function readClaim(options: ReaderOptions, held: HeldLease, signal: AbortSignal): Promise<void> {
   const { claim, clock } = options;
   const done = new AbortController();
   const until = AbortSignal.any([signal, claim.lost, done.signal]);
+  const acks = new Acks();
   const { sources, resume } = await openSources(options, held);
+  const reading: Reading = { ...options, sources, acks };
   const queue = new ByteQueue<Delivery>(QUEUE_BYTES);
-  const reading = pump(claim, options.rewind ? null : resume, queue, until);
+  const pumping = pump(claim, options.rewind ? null : resume, queue, until);
   try {
     let pulledAt = clock.monotonic();
     while (!until.aborted) {
-      const busy = [...sources.values()].some(({ lane, sequencer }) => lane.busy || sequencer.missing !== null);
-      const delivery = await queue.take(busy ? CUT_GRACE_MS : 1_000);
+      const going = [...sources.values()].filter(({ retryAt }) => retryAt === null);
+      const retryAt = Math.min(...[...sources.values()].map((source) => source.retryAt ?? Number.POSITIVE_INFINITY));
+      if (going.length === 0) await clock.sleep(retryAt - clock.monotonic(), until);
+      if (clock.monotonic() >= retryAt) return;
+      const busy = going.some(({ lane, sequencer }) => lane.busy || sequencer.missing !== null);
+      const delivery = await queue.take(busy ? CUT_GRACE_MS : Math.min(LOOK_MS, retryAt - clock.monotonic()));
       if (delivery) {
         pulledAt = clock.monotonic();
-        await accept(options, sources, delivery);
+        await accept(reading, delivery);
       }
-      if (queue.length === 0) {
-        for (const { lane } of sources.values()) await lane.settle(delivery === undefined);
+      for (const source of going) {
+        if (source.retryAt !== null) continue;
+        if (queue.length === 0) await source.lane.settle(delivery === undefined);
+        await orStop(reading, source, () => watch(source, claim, clock, pulledAt));
       }
-      for (const source of sources.values()) watch(source, clock, pulledAt);
       if (!delivery && queue.closed) break;
     }
   } finally {
     done.abort();
     queue.close();
     for (const { lane } of sources.values()) await lane.abandon();
-    await reading;
+    await pumping;
   }
 }
 
@@ -90,7 +120,8 @@ async function openSources(options: ReaderOptions, held: HeldLease) {
     const position = await store.position(key);
     positions.push(position);
     const lane = new Lane({ store, key, feed: claim.feed.name, lease: held, clock, batchSize, onCommit }, position);
-    sources.set(channel.contour, { channel, lane, sequencer: new Sequencer(position, HELD_BYTES), gapSince: null });
+    const sequencer = new Sequencer<Arrival>(position, HELD_BYTES);
+    sources.set(channel.contour, { channel, lane, sequencer, gapSince: null, retryAt: null });
   }
   return { sources, resume: smallest(positions) };
 }
@@ -115,7 +146,7 @@ async function pump(
 ): Promise<void> {
   try {
     for await (const delivery of claim.read(from, until)) {
-      if (!(await queue.push(delivery, delivery.body.length + 1_024))) break;
+      if (!(await queue.push(delivery, delivery.body.length + DELIVERY_OVERHEAD))) break;
     }
     queue.close();
   } catch (error) {
@@ -123,40 +154,57 @@ async function pump(
   }
 }
 
-async function accept(options: ReaderOptions, sources: ReadonlyMap<string, Source>, delivery: Delivery): Promise<void> {
-  const envelope = envelopeOf(options, delivery);
-  const source = envelope && sources.get(envelope.contour);
+async function accept(reading: Reading, delivery: Delivery): Promise<void> {
+  const envelope = envelopeOf(reading, delivery);
+  const source = envelope && reading.sources.get(envelope.contour);
   // I10: only contours named in consumer.from; on a shared topic our own messages pass by here as well.
   if (!envelope || !source || (envelope.format === "frame/1") !== (source.channel.kind === "frames")) {
-    options.onMessage("foreign");
+    reading.onMessage("foreign");
+    reading.acks.passed({ ack: delivery.ack });
     return;
   }
-  const verdict = source.sequencer.offer(envelope, { envelope, delivery }, delivery.body.length);
-  switch (verdict.kind) {
-    case "duplicate":
-      options.onMessage("duplicate");
-      return;
-    case "held":
-      return;
-    case "overflow":
-      throw gap(source.channel, verdict.missing, options.claim.partition);
-    case "epoch":
-      throw epochBroke(source.channel, verdict);
-    case "pass":
-      source.gapSince = null;
-      for (const arrival of verdict.items) {
-        options.onMessage("new");
-        await source.lane.take({
-          batch: batchOf(arrival.envelope, arrival.delivery),
-          delivery: arrival.delivery,
-          boundary: boundaryOf(arrival.envelope),
-          bytes: arrival.delivery.body.length,
-        });
-      }
+  if (source.retryAt === null)
+    await orStop(reading, source, () => take(reading, source, { envelope, delivery, mark: { ack: delivery.ack } }));
+}
+
+async function take(reading: Reading, source: Source, arrival: Arrival): Promise<void> {
+  const { envelope, delivery, mark } = arrival;
+  const { channel, sequencer, lane } = source;
+  const verdict = sequencer.offer(envelope, arrival, delivery.body.length);
+  if (verdict.kind === "epoch") throw epochBroke(channel, verdict);
+  if (verdict.kind === "overflow") throw gap(channel, verdict.missing, reading.claim.partition);
+  if (verdict.kind === "duplicate") {
+    reading.onMessage("duplicate");
+    reading.acks.passed(mark);
+    return;
+  }
+  reading.acks.taken(channel.contour, mark);
+  if (verdict.kind === "held") return;
+  source.gapSince = null;
+  for (const item of verdict.items) {
+    reading.onMessage("new");
+    await lane.take({
+      batch: batchOf(item.envelope, item.delivery),
+      delivery: { ack: () => reading.acks.committed(channel.contour, item.mark) },
+      boundary: boundaryOf(item.envelope),
+      bytes: item.delivery.body.length,
+    });
   }
 }
 
-function envelopeOf(options: ReaderOptions, delivery: Delivery): Envelope | null {
+/** Does a step of a source. What stops a channel stops this source, and the whole reading when there is no other. */
+async function orStop(reading: Reading, source: Source, step: () => Promise<void> | void): Promise<void> {
+  try {
+    await step();
+  } catch (error) {
+    if (!isStop(error)) throw error;
+    await source.lane.abandon();
+    reading.acks.stop();
+    source.retryAt = reading.clock.monotonic() + reading.onStop(source.channel, error);
+  }
+}
+
+function envelopeOf(options: Reading, delivery: Delivery): Envelope | null {
   try {
     return parseEnvelope(delivery.headers);
   } catch (error) {
@@ -167,42 +215,12 @@ function envelopeOf(options: ReaderOptions, delivery: Delivery): Envelope | null
 }
 
 /** Turns a stall into an error with a name. */
-function watch(source: Source, clock: Clock, pulledAt: number): void {
+function watch(source: Source, claim: Claim, clock: Clock, pulledAt: number): void {
   const { sequencer, lane, channel } = source;
   if (sequencer.missing === null) source.gapSince = null;
   else {
     source.gapSince ??= clock.monotonic();
-    if (clock.monotonic() - source.gapSince > GAP_GRACE_MS) throw gap(channel, sequencer.missing, 0);
+    if (clock.monotonic() - source.gapSince > GAP_GRACE_MS) throw gap(channel, sequencer.missing, claim.partition);
   }
-  if (lane.streaming && clock.monotonic() - pulledAt > STALL_MS) {
-    throw new ReplicatorError({
-      code: "consume.stalled",
-      message: `A large transaction of ${channelLabel(channel)} stopped arriving for ${STALL_MS / 1000} s; rolled back, it will be read again`,
-      retry: "backoff",
-      fault: "environment",
-    });
-  }
-}
-
-function gap(channel: Channel, missing: number, partition: number): ReplicatorError {
-  return new ReplicatorError({
-    code: "consume.gap",
-    message: `Sequence ${missing} of channel ${channelLabel(channel)} (partition ${partition}) is missing, later messages are there; the channel stops, nothing is skipped`,
-    retry: "backoff",
-    fault: "environment",
-    facts: { channel: channelLabel(channel), missing, partition },
-    remedy:
-      "Messages were deleted before they were applied: keep topics longer (retention), then copy the tables afresh",
-  });
-}
-
-function epochBroke(channel: Channel, verdict: { readonly found: number; readonly expected: number }): ReplicatorError {
-  return new ReplicatorError({
-    code: "consume.epoch",
-    message: `Channel ${channelLabel(channel)} goes on with epoch ${verdict.found}, the ledger has epoch ${verdict.expected}: the history of contour "${channel.contour}" broke; the channel stops`,
-    retry: "backoff",
-    fault: "environment",
-    facts: { channel: channelLabel(channel), epoch: verdict.found, ledger_epoch: verdict.expected },
-    remedy: `Contour "${channel.contour}" was restored: compare the contours and copy its tables afresh before going on`,
-  });
+  if (lane.streaming && clock.monotonic() - pulledAt > STALL_MS) throw stalled(channel, STALL_MS);
 }

@@ -17,6 +17,9 @@ export interface LeaseKeeperOptions {
   readonly logger: Logger;
 }
 
+/** One who waits for a lease asks so often during its time: that is how late he may notice that it has run out. */
+const ASKS = 8;
+
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   #lease: Lease | null = null;
@@ -34,7 +37,7 @@ export class LeaseKeeper {
     while (!signal.aborted) {
       const lease = await this.#options.acquire();
       if (!lease) {
-        await clock.sleep(ttlMs / 4, signal);
+        await clock.sleep(ttlMs / ASKS, signal);
         continue;
       }
       logger.debug({ lease: what, term: lease.term }, "lease taken");
@@ -81,8 +84,16 @@ export class LeaseKeeper {
     for (;;) {
       await clock.sleep(ttlMs / 4, until);
       if (until.aborted) return;
+      const expiresAt = this.#lease?.expiresAt ?? 0;
+      const asking = this.#options.acquire();
+      const answered = new AbortController();
       try {
-        const renewed = await this.#options.acquire();
+        // A server that does not answer must not make us believe in the lease for longer than it lasts.
+        const over = AbortSignal.any([until, answered.signal]);
+        const expired = clock.sleep(Math.max(0, expiresAt - clock.monotonic()), over).then(() => "expired" as const);
+        const renewed = await Promise.race([asking, expired]);
+        if (until.aborted) return;
+        if (renewed === "expired") throw new Error("no answer before it ran out");
         if (!renewed || renewed.term !== this.#lease?.term) {
           logger.warn({ lease: what }, "lease lost to another process");
           lost.abort();
@@ -90,12 +101,15 @@ export class LeaseKeeper {
         }
         this.#lease = renewed;
       } catch (error) {
+        asking.catch(() => undefined);
         // The database is away: the work goes on until the lease runs out, and its own calls will tell it sooner.
         logger.debug({ lease: what, error: String(error) }, "lease could not be renewed");
-        if (this.#lease && this.#lease.expiresAt <= clock.monotonic()) {
+        if (expiresAt <= clock.monotonic()) {
           lost.abort();
           return;
         }
+      } finally {
+        answered.abort();
       }
     }
   }

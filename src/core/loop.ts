@@ -61,11 +61,14 @@ export async function runLoop(options: LoopOptions): Promise<void> {
 
 /** The loops of one process: the first that cannot go on calls `stop` for all; its error is the process's. */
 export class Loops {
+  readonly #signal: AbortSignal;
   readonly #stop: () => void;
   readonly #running: Promise<void>[] = [];
   #failure: { readonly error: unknown } | null = null;
 
-  constructor(stop: () => void) {
+  /** @param signal aborted when the loops are to end, by `stop` as well */
+  constructor(signal: AbortSignal, stop: () => void) {
+    this.#signal = signal;
     this.#stop = stop;
   }
 
@@ -74,6 +77,7 @@ export class Loops {
     for (const loop of loops) {
       this.#running.push(
         loop.catch((error: unknown) => {
+          if (this.#signal.aborted && isAbort(error)) return;
           this.#failure ??= { error };
           this.#stop();
         }),

@@ -11,7 +11,7 @@ import type { Lease } from "./lease.ts";
 export interface ChannelLayout {
   readonly name: string;
   readonly partitions: number;
-  /** Tables as SQL writes them (`users`, `sales.orders`); empty for the default channel: all the others. */
+  /** Tables as SQL writes them (`users`, `sales.orders`). The default channel takes all the others as well. */
   readonly tables: readonly string[];
 }
 
@@ -42,7 +42,10 @@ export interface SourceStore {
    * epoch 1 on first use.
    */
   open(signal: AbortSignal): Promise<{ readonly epoch: number }>;
-  /** Records the channel layout when it differs from the newest; takes effect with the next cut. */
+  /**
+   * Records the channel layout when it differs from the newest; takes effect with the next cut.
+   * @throws `source.table_unknown` when a table is not under replication
+   */
   setLayout(channels: readonly ChannelLayout[]): Promise<void>;
   /** Channels that left the layout and still have cuts the broker has not confirmed: they are sent to their end (I5). */
   departedChannels(): Promise<readonly { readonly name: string; readonly partitions: number }[]>;

@@ -45,6 +45,8 @@ export interface SenderOptions {
   readonly stats: SenderStats;
   /** Rung when this process has taken a cut. */
   readonly wake: Wake;
+  /** `stats.owner` has changed. */
+  onOwner(channel: Channel): void;
   /** Called when a cut has been sent and recorded, with the number of changes in it. */
   onSent(channel: Channel, changes: number): void;
   onMessages(
@@ -77,10 +79,12 @@ export function runSender(options: SenderOptions, signal: AbortSignal): Promise<
     body: async (moving) => {
       await keeper.hold(signal, async (held, lost) => {
         stats.owner = true;
+        options.onOwner(channel);
         try {
           await sendCuts(options, held, lost, moving);
         } finally {
           stats.owner = false;
+          options.onOwner(channel);
         }
       });
     },

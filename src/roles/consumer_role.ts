@@ -1,7 +1,8 @@
 /** Starts the consumer role: every channel of the contours it accepts. */
 import { channelsOf } from "../config/channels.ts";
 import { runConsumer } from "../consume/consumer.ts";
-import { channelLabel } from "../core/channel.ts";
+import { type Channel, channelLabel } from "../core/channel.ts";
+import type { ChannelStatus } from "../core/status.ts";
 import type { TargetStore } from "../core/target_store.ts";
 import type { Engine } from "./engine.ts";
 
@@ -10,6 +11,26 @@ const LEASE_MS = 3_000;
 export function consumerRole(engine: Engine, store: TargetStore, signal: AbortSignal): Promise<void> {
   const { config, broker, status, metrics, logger, clock, owner } = engine;
   const channels = config.consumer.from.flatMap((contour) => channelsOf(config, contour));
+  const update = (channel: Channel, partition: number, change: Partial<ChannelStatus>) => {
+    const label = channelLabel(channel);
+    const before = status.channelOf("in", label, partition) ?? {
+      channel: label,
+      direction: "in",
+      kind: channel.kind,
+      partition,
+      epoch: null,
+      sequence: null,
+      cut_no: null,
+      messages: 0,
+      changes: 0,
+      active: false,
+      trouble: null,
+    };
+    status.channel({ ...before, ...change });
+  };
+  for (const channel of channels) {
+    for (let partition = 0; partition < channel.partitions; partition++) update(channel, partition, {});
+  }
   return runConsumer(
     {
       broker,
@@ -23,7 +44,9 @@ export function consumerRole(engine: Engine, store: TargetStore, signal: AbortSi
       logger,
       health: (name) => status.health(name),
       onMessage: (kind) => metrics.receivedMessages.inc({ kind }),
-      onReading: () => undefined,
+      onReading: (feed, partition, active) => {
+        for (const channel of feed.channels) if (partition < channel.partitions) update(channel, partition, { active });
+      },
       onCommit: (report) => {
         const { key, position, changes, applied, beaten, parked, milliseconds, capturedAt } = report;
         const labels = { source: key.source, channel: key.channel };
@@ -34,20 +57,15 @@ export function consumerRole(engine: Engine, store: TargetStore, signal: AbortSi
         metrics.applySeconds.observe(milliseconds / 1_000);
         const lag = capturedAt === null ? null : (clock.now() - Date.parse(capturedAt)) / 1_000;
         status.moved(changes, lag);
-        const label = channelLabel({ contour: key.source, name: key.channel });
-        const before = status.channelOf("in", label, key.partition);
-        status.channel({
-          channel: label,
-          direction: "in",
-          kind: channels.find(({ contour, name }) => contour === key.source && name === key.channel)?.kind ?? "frames",
-          partition: key.partition,
+        const channel = channels.find(({ contour, name }) => contour === key.source && name === key.channel);
+        if (!channel) return;
+        const before = status.channelOf("in", channelLabel(channel), key.partition);
+        update(channel, key.partition, {
           epoch: position.epoch,
           sequence: position.sequence,
           cut_no: position.cutNo,
           messages: (before?.messages ?? 0) + 1,
           changes: (before?.changes ?? 0) + changes,
-          active: true,
-          trouble: null,
         });
       },
     },

@@ -2,7 +2,7 @@
 import { runCutter } from "../capture/cutter.ts";
 import { runRelease } from "../capture/release.ts";
 import { channelsOf } from "../config/channels.ts";
-import { channelLabel } from "../core/channel.ts";
+import { channelLabel, DEFAULT_CHANNEL } from "../core/channel.ts";
 import type { SourceStore } from "../core/source_store.ts";
 import { Wake } from "../core/wake.ts";
 import { newSenderStats, runPublisher } from "../publish/publisher.ts";
@@ -29,7 +29,7 @@ export async function publisherRole(
     configured.map(({ name, partitions }) => ({
       name,
       partitions,
-      tables: config.critical_tables.filter(({ topic }) => topic === name).map((table) => table.name),
+      tables: config.critical_tables.filter(({ topic = DEFAULT_CHANNEL }) => topic === name).map((table) => table.name),
     })),
   );
   const departed = (await store.departedChannels()).map((channel) => ({
@@ -81,6 +81,10 @@ export async function publisherRole(
         metrics.cuts.inc();
         for (const { wake } of senders) wake.ring();
       },
+      elsewhere: () =>
+        senders
+          .filter(({ channel, stats }) => !stats.owner && configured.includes(channel))
+          .map(({ channel }) => channel),
       outstanding: () => {
         const owned = senders.filter(({ stats }) => stats.owner);
         return owned.length === 0 ? 0 : lastCut - Math.min(...owned.map(({ stats }) => stats.confirmedCut));
@@ -95,6 +99,7 @@ export async function publisherRole(
       senders,
       sendDeadlineMs: SEND_DEADLINE_MS,
       batchSize: config.publisher.batch_size,
+      onOwner: report,
       onSent: (channel, changes) => {
         metrics.publishedChanges.inc({ channel: channel.name }, changes);
         if (changes > 0) status.moved(changes, null);

@@ -39,6 +39,7 @@ export class Contour {
   readonly url: string;
   readonly sql: Sql;
   readonly configFile: string;
+  readonly tables: readonly TableConfig[];
   readonly #directory: string;
   readonly #config: Record<string, unknown>;
   readonly #processes = new Set<Replicator>();
@@ -46,6 +47,7 @@ export class Contour {
   constructor(options: ContourOptions) {
     this.name = options.name;
     this.url = options.url;
+    this.tables = options.tables;
     this.sql = postgres(options.url, { max: 4, onnotice: () => undefined });
     this.#directory = mkdtempSync(join(tmpdir(), `replicator-${options.name}-`));
     this.configFile = join(this.#directory, "replicator.yaml");
@@ -91,6 +93,13 @@ export class Contour {
     this.#processes.add(replicator);
     if (ready) await replicator.ready();
     return replicator;
+  }
+
+  /** The ends of its processes' logs, for the message of a test that fails. */
+  logs(): string {
+    return [...this.#processes]
+      .map((replicator) => `${this.name}, ${replicator.pid}:\n${replicator.log().split("\n").slice(-25).join("\n")}`)
+      .join("\n");
   }
 
   async close(): Promise<void> {
@@ -250,6 +259,8 @@ export async function untilEqual(
         return seen.every((digest) => digest === seen[0]) ? true : seen.join(" | ");
       },
       timeoutMs,
-    );
+    ).catch((error: unknown) => {
+      throw new Error(`${String(error)}\n${contours.map((contour) => contour.logs()).join("\n")}`);
+    });
   }
 }

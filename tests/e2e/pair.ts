@@ -1,6 +1,6 @@
 /** Two contours, `a` and `b`, with the same tables, joined by a real broker. */
-import { sharedKafka } from "../servers/kafka.ts";
-import { sharedNats } from "../servers/nats.ts";
+import { sharedKafka, startKafka } from "../servers/kafka.ts";
+import { sharedNats, startNats } from "../servers/nats.ts";
 import { freshDatabase, sharedPostgres } from "../servers/postgres.ts";
 import { type BrokerConfig, Contour, type TableConfig } from "./harness.ts";
 
@@ -17,6 +17,27 @@ export async function brokerConfig(kind: BrokerKind, kafkaTopic: Record<string, 
   }
   const nats = await sharedNats();
   return { broker: "nats", nats: { servers: [nats.url], replicas: 1 } };
+}
+
+/** A broker for one test: it can be stopped, killed and frozen. */
+export interface OwnBroker {
+  readonly config: BrokerConfig;
+  stop(): Promise<void>;
+  start(): Promise<void>;
+  kill(): Promise<void>;
+  close(): Promise<void>;
+  pause(): void;
+  unpause(): void;
+}
+
+export async function ownBroker(kind: BrokerKind): Promise<OwnBroker> {
+  if (kind === "nats") {
+    const nats = await startNats();
+    return { ...nats, config: { broker: "nats", nats: { servers: [nats.url], replicas: 1 } } };
+  }
+  const kafka = await startKafka();
+  const topic = { replication_factor: 1, min_insync_replicas: 1 };
+  return { ...kafka, config: { broker: "kafka", kafka: { brokers: [kafka.bootstrap], topic } } };
 }
 
 export interface PairOptions {

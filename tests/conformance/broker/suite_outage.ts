@@ -1,6 +1,7 @@
 /** A server that stops, freezes, is not there, or refuses us: waits end, and work goes on afterwards by itself. */
 import { expect } from "bun:test";
 import { ReplicatorError } from "../../../src/core/errors.ts";
+import { until } from "../../support/until.ts";
 import type { ServerControl } from "./fixture.ts";
 import type { Case } from "./suite.ts";
 import {
@@ -151,15 +152,9 @@ async function following(world: World) {
   return { broker, channel, follower: new Follower(broker, feedOf(broker, channel), unique("g")) };
 }
 
-/** As the publisher does: from the first failure on, the same bytes again. */
+/** As the publisher does after a failure: the same bytes again, until all are confirmed. */
 async function sendUntilConfirmed(send: () => Promise<readonly { readonly ok: boolean }[]>): Promise<void> {
-  const deadline = performance.now() + 60_000;
-  for (;;) {
-    const outcomes = await send();
-    if (outcomes.every((outcome) => outcome.ok)) return;
-    if (performance.now() > deadline) throw new Error("Sends did not pass again within 60 s");
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+  await until("a send passes again", async () => (await send()).every((outcome) => outcome.ok), 60_000);
 }
 
 /** What the ledger makes of it: a number that is not above the last one was delivered before. */

@@ -60,7 +60,7 @@ test("I4: for every interleaving an acknowledgement covers only what is durable,
       const sources: (string | null)[] = [];
       const durable = new Set<number>();
       const commit = (source: string) => {
-        const last = sources.findLastIndex((other) => other === source);
+        const last = sources.lastIndexOf(source);
         if (last < 0 || durable.has(last)) return;
         for (const [n, other] of sources.entries()) if (other === source) durable.add(n);
         acks.committed(source, delivery(last));
