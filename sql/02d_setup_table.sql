@@ -68,7 +68,7 @@ BEGIN
          WHERE p.pronamespace NOT IN ('pg_catalog'::regnamespace, '"replicator"'::regnamespace)
            AND p.prosrc ~* ('insert\s+into\s+([\w"]+\.)?"?' || regexp_replace(c.relname, '([^[:alnum:]_])', '\\\1', 'g') || '"?\s+(select|values|table)');
     END IF;
-    RETURN QUERY SELECT format('note: trigger %I of %s sorts after ours and may change or cancel a row that was stamped already: rename it', t.tgname, target)
+    RETURN QUERY SELECT format('note: trigger %1$I of %2$s sorts after ours and may change or cancel a row that was stamped already: ALTER TRIGGER %1$I ON %2$s RENAME TO %3$I', t.tgname, target, left('a_' || t.tgname, 63))
       FROM pg_trigger t WHERE t.tgrelid = target AND NOT t.tgisinternal AND t.tgname > 'zz_replicator_' AND t.tgname NOT LIKE 'zz\_replicator\_%'
        AND t.tgtype & 2 = 2;
     RETURN QUERY SELECT format('note: column %I of %s takes its values from a sequence, which is not replicated: give each contour values of its own (ALTER SEQUENCE … INCREMENT BY <contours>, another start each)', a.attname, target)

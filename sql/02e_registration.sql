@@ -94,25 +94,31 @@ END $function$;
 -- Replicated tables whose functions or triggers no longer fit, and why. `replicator setup` refreshes them, `check` lists them.
 CREATE OR REPLACE FUNCTION "replicator".stale_tables() RETURNS TABLE (table_id int, relation regclass, reason text)
 LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT * FROM (
     SELECT r.table_id, c.oid::regclass, CASE
              WHEN c.oid IS NULL THEN 'the table is gone'
              WHEN r.relid <> c.oid OR r.schema_name <> n.nspname OR r.table_name <> c.relname THEN 'it was renamed or restored'
              WHEN r.columns_digest <> "replicator".columns_digest(c.oid) THEN 'its columns changed'
-             WHEN NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'zz_replicator_1_stamp_update' AND t.tgenabled = 'A') THEN 'its triggers are gone or disabled'
-             ELSE 'a partition has no trigger for TRUNCATE' END
+             -- as trigger_list() makes them: one that is missing loses changes without a word
+             WHEN EXISTS (SELECT FROM unnest('{1_stamp_insert,1_stamp_update,1_stamp_delete,2_change_key,3_truncate,6_bypass}'::text[]
+                                     || CASE r.capture WHEN 'row' THEN '{4_capture}'::text[]
+                                                       ELSE '{4_bury_key,5_capture_insert,5_capture_update,5_capture_delete}' END
+                                     || CASE c.relkind WHEN 'p' THEN '{7_truncated}'::text[] ELSE '{}' END) AS wanted(name)
+                           WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'zz_replicator_' || wanted.name AND t.tgenabled = 'A'))
+                 THEN 'its triggers are gone or disabled'
+             WHEN EXISTS (SELECT FROM pg_partition_tree(c.oid) p WHERE p.isleaf AND p.relid <> c.oid
+                             AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = p.relid AND t.tgname = 'zz_replicator_3_truncate'))
+                 THEN 'a partition has no trigger for TRUNCATE' END AS reason
       FROM "replicator".replicated_table r
       LEFT JOIN LATERAL (SELECT x.* FROM pg_class x
                           WHERE x.oid = coalesce((SELECT y.oid FROM pg_class y WHERE y.oid = r.relid AND y.relkind IN ('r', 'p')
                                                      AND NOT EXISTS (SELECT FROM "replicator".replicated_table o WHERE o.relid = r.relid AND o.table_id <> r.table_id)),
                                                  to_regclass(format('%I.%I', r.schema_name, r.table_name)))) c ON true
       LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE r.removed_at IS NULL
-       AND (c.oid IS NULL OR r.relid <> c.oid OR r.schema_name <> n.nspname OR r.table_name <> c.relname
-            OR r.columns_digest <> "replicator".columns_digest(c.oid)
-            OR NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'zz_replicator_1_stamp_update' AND t.tgenabled = 'A')
-            OR EXISTS (SELECT FROM pg_partition_tree(c.oid) p WHERE p.isleaf AND p.relid <> c.oid
-                          AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = p.relid AND t.tgname = 'zz_replicator_3_truncate')))
+     WHERE r.removed_at IS NULL) s
+     WHERE s.reason IS NOT NULL
 $function$;
+
 CREATE OR REPLACE FUNCTION "replicator".refresh_stale_tables() RETURNS SETOF text
 LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS $function$
 DECLARE
@@ -179,6 +185,21 @@ BEGIN
            added_columns = CASE WHEN drop_columns THEN '{}' ELSE r.added_columns END WHERE r.table_id = known.table_id;
     RETURN NEXT format('%s: no longer replicated%s', target,
                        CASE WHEN dropped = '{}' THEN '' ELSE '; dropped ' || array_to_string(dropped, ', ') END);
+END $function$;
+
+-- For a table that was dropped without that: there is no regclass of it any more.
+CREATE OR REPLACE FUNCTION "replicator".remove_dropped_table(schema_of text, name_of text) RETURNS SETOF text
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp SET client_min_messages TO warning AS $function$
+DECLARE
+    known record;
+BEGIN
+    FOR known IN SELECT r.table_id FROM "replicator".replicated_table r JOIN "replicator".stale_tables() s ON s.table_id = r.table_id
+                  WHERE s.relation IS NULL AND r.schema_name = schema_of AND r.table_name = name_of LOOP
+        PERFORM "replicator".drop_table_objects(known.table_id);
+        UPDATE "replicator".replicated_table r SET removed_at = clock_timestamp(), capture = 'none', columns_digest = '', added_columns = '{}'
+         WHERE r.table_id = known.table_id;
+        RETURN NEXT format('%I.%I: no longer replicated; the table itself is gone', schema_of, name_of);
+    END LOOP;
 END $function$;
 
 CREATE OR REPLACE FUNCTION "replicator".drop_table_objects(id int) RETURNS void

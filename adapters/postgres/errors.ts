@@ -46,7 +46,7 @@ const BY_SQLSTATE: Readonly<Record<string, Row>> = {
     code: "database.missing",
     retry: "never",
     fault: "environment",
-    remedy: "Check database.name, or create the database",
+    remedy: "Check database.url (or database.name), or create the database",
   },
   "25006": {
     code: "database.read_only",

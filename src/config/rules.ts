@@ -1,4 +1,5 @@
 /** What the schema cannot say: keys that depend on each other and on what the command is about to do. */
+import { parseTableName } from "../core/table_name.ts";
 import { parseDuration } from "./leaf.ts";
 import type { Origin, Problem, RawMap } from "./raw.ts";
 import { originAt, rawAt } from "./raw.ts";
@@ -148,9 +149,15 @@ function tables(facts: Facts) {
   return node.items.flatMap((item, at) => {
     const name = item.kind === "map" ? item.entries.get("name") : undefined;
     if (name?.kind !== "text") return [];
-    if (seen.has(name.text))
-      return [{ path: `critical_tables[${at}].name`, message: `names "${name.text}" a second time` }];
-    seen.add(name.text);
+    const path = `critical_tables[${at}].name`;
+    const parsed = parseTableName(name.text);
+    if (!parsed) {
+      const message = `found "${name.text}", expected a table as SQL writes it: users, sales.orders, "My Schema"."Order"`;
+      return [{ path, message }];
+    }
+    const table = JSON.stringify(parsed);
+    if (seen.has(table)) return [{ path, message: `names "${name.text}" a second time` }];
+    seen.add(table);
     return [];
   });
 }

@@ -15,7 +15,9 @@ const root = join(import.meta.dir, "../..");
 const readme = readFileSync(join(root, "README.md"), "utf8");
 
 const blocks = (language: string) =>
-  [...readme.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)].filter((match) => match[1] === language).map((match) => match[2] ?? "");
+  [...readme.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)]
+    .filter((match) => match[1] === language)
+    .map((match) => match[2] ?? "");
 const commands = blocks("console").flatMap((block) =>
   block
     .split("\n")
@@ -66,7 +68,8 @@ describeWith(["kafka", "postgres", "psql"], "the quick start", () => {
     chmodSync(join(folder, "replicator"), 0o755);
     symlinkSync(join(root, "sql"), join(folder, "sql"));
     writeFileSync(join(folder, "replicator.yaml"), blocks("yaml")[0] ?? "");
-    const tables = "CREATE TABLE users (id bigint PRIMARY KEY, name text); CREATE TABLE payments (id bigint PRIMARY KEY)";
+    const tables =
+      "CREATE TABLE users (id bigint PRIMARY KEY, name text); CREATE TABLE payments (id bigint PRIMARY KEY)";
     expect(shell(`psql -d app -q -c '${tables}'`).status).toBe(0);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -105,7 +108,9 @@ describeWith(["kafka", "postgres", "psql"], "the quick start", () => {
 
   test("every configuration in it and the example are accepted", () => {
     for (const [n, yaml] of blocks("yaml").entries()) {
-      const whole = yaml.includes("service:") ? yaml : `service: { contour: a }\ndatabase: { url: postgres://u@h/d }\n${yaml}`;
+      const whole = yaml.includes("service:")
+        ? yaml
+        : `service: { contour: a }\ndatabase: { url: postgres://u@h/d }\n${yaml}`;
       writeFileSync(join(folder, `block-${n}.yaml`), whole);
       const { status, stderr } = shell(`replicator config show --config block-${n}.yaml`);
       expect(`${status} ${stderr}`).toBe("0 ");

@@ -22,7 +22,15 @@ const MATRIX: Record<string, readonly string[]> = {
   numeric: ["'NaN'", "'Infinity'", "123456789012345678901234567890.123456789012345678901234567890", "1.000", "-0.0"],
   "numeric(20,5)": ["1.5", "-99999999999999.99999"],
   money: ["12.34", "'-92233720368547758.08'"],
-  text: ["''", "E'tab\\tnewline\\n\"quote\" back\\\\slash'", "'Привет 😀'", "E'\\x01\\x1f'", "'null'"],
+  text: [
+    "''",
+    "U&'\\2028\\FFFF\\FEFF\\0085'",
+    "repeat('x', 9000)",
+    "E'tab\\tnewline\\n\"quote\" back\\\\slash'",
+    "'Привет 😀'",
+    "E'\\x01\\x1f'",
+    "'null'",
+  ],
   "varchar(10)": ["'  x '"],
   "char(5)": ["'ab'"],
   '"char"': ["'a'"],
@@ -46,7 +54,14 @@ const MATRIX: Record<string, readonly string[]> = {
   macaddr8: ["'08:00:2b:01:02:03:04:05'"],
   "bit(5)": ["B'10101'"],
   "bit varying": ["B''", "B'101'"],
-  json: [`'{"a":  1.10, "b":12345678901234567890123, "a":2,\n "c" : null}'`, "'null'", `'"text"'`, "'[1, 2]'"],
+  json: [
+    `'{"a":  1.10, "b":12345678901234567890123, "a":2,\n "c" : null}'`,
+    "'null'",
+    `'"text"'`,
+    "'[1, 2]'",
+    `'"\\u0000\\ud83d\\ude00"'`,
+    `E'{"a"\\t:\\r\\n1e400}'`,
+  ],
   jsonb: [`'{"b":12345678901234567890123,"a":1.10}'`, "'null'", `'"text"'`],
   xml: ["'<a>b</a>'"],
   tsvector: ["'a:1 b:2'"],
@@ -79,6 +94,29 @@ const MATRIX: Record<string, readonly string[]> = {
   pg_lsn: ["'16/B374D848'"],
   oid: ["4294967295"],
   regclass: ["'pg_class'"],
+  line: ["'{1,-1,0.30000000000000004}'"],
+  path: ["'[(0,0),(0.1,0.30000000000000004)]'"],
+  lseg: ["'[(0,0),(0.1,0.30000000000000004)]'"],
+  jsonpath: [`'$."a b"[*] ? (@ > 1.5)'`],
+  pg_snapshot: ["'10:20:10,14,15'"],
+  "bigint[]": ["'{9223372036854775807,-9007199254740993}'"],
+  "numeric[]": ["'{NaN,1.000,123456789012345678901234567890.5}'"],
+  "date[]": ["'{2026-11-21,infinity,0044-03-15 BC}'"],
+  "timestamp[]": ["'[0:1]={2026-11-21 10:00:00.000001,infinity}'"],
+  "money[]": ["'{12.34}'"],
+  "tstzrange[]": [`'{"[2026-01-01 00:00:00+03,)"}'`],
+  "hstore[]": [`ARRAY['a=>1'::hstore]`],
+  '"My Schema"."Mood, x"': ["'a \"b\"'", "'с пробелом'"],
+  '"My Schema"."Mood, x"[]': [`ARRAY['a "b"', NULL]::"My Schema"."Mood, x"[]`],
+  happening: [
+    "ROW('2026-11-21 10:00:00.123456+05:45', '1 year 2 mons', '\\x00ff', 0.30000000000000004, '2026-11-21')::happening",
+  ],
+  "happening[]": ["ARRAY[ROW('2026-11-21 10:00:00+03', '-3 days', '\\xff', 0.1, 'infinity')::happening, NULL]"],
+  nested: [`ROW(ROW(1, 'a,"b')::pair, '{1,NULL}', '{"x" :  1}')::nested`],
+  '"named pair"': ["ROW(7, 'seven')::pair"],
+  moments: ["'{2026-01-01 00:00:00+03}'"],
+  floatrange: ["'[0.30000000000000004,Infinity)'"],
+  floatmultirange: ["'{[0.1,0.30000000000000004],[1,2]}'"],
 };
 
 const TYPES = `
@@ -88,21 +126,53 @@ CREATE DOMAIN positive AS int CHECK (VALUE > 0);
 CREATE DOMAIN tags AS text[];
 CREATE DOMAIN document AS json;
 CREATE TYPE pair AS (n int, t text);
+CREATE SCHEMA "My Schema";
+CREATE TYPE "My Schema"."Mood, x" AS ENUM ('a "b"', 'с пробелом');
+CREATE TYPE happening AS (at timestamptz, span interval, raw bytea, size float8, day date);
+CREATE TYPE nested AS (p pair, a int[], j json);
+CREATE DOMAIN "named pair" AS pair CHECK ((VALUE).n > 0);
+CREATE DOMAIN moments AS timestamptz[];
+CREATE TYPE floatrange AS RANGE (subtype = float8);
 `;
 
+interface Variant {
+  readonly table: string;
+  readonly type: string;
+  readonly literals: readonly string[];
+  readonly capture: "row" | "statement";
+  readonly topic: boolean;
+}
+
+/** Each type alone in both capture forms and both kinds of channel, crossed by turns; `wide` has all four combinations. */
+const VARIANTS: readonly Variant[] = Object.entries(MATRIX).flatMap(([type, literals], n) =>
+  (["row", "statement"] as const).map((capture) => ({
+    table: `type_${n}_${capture}`,
+    type,
+    literals,
+    capture,
+    topic: (capture === "row") === (n % 2 === 0),
+  })),
+);
+const TYPES_OF_WIDE = Object.keys(MATRIX);
+const WIDE = (["row", "statement"] as const).flatMap((capture) =>
+  [false, true].map((topic) => ({ table: `wide_${capture}_${topic ? "events" : "frames"}`, capture, topic })),
+);
+const LONGEST = Math.max(...Object.values(MATRIX).map(({ length }) => length));
+
 function ddl(): string {
-  const tables = Object.keys(MATRIX).map(
-    (type, n) => `CREATE TABLE type_${n} (id int PRIMARY KEY, v ${type}, w ${type});`,
-  );
+  const columns = TYPES_OF_WIDE.map((type, n) => `v${n} ${type}`).join(", ");
   return `${TYPES}
-${tables.join("\n")}
+${VARIANTS.map(({ table, type }) => `CREATE TABLE ${table} (id int PRIMARY KEY, v ${type}, w ${type});`).join("\n")}
+${WIDE.map(({ table }) => `CREATE TABLE ${table} (id int PRIMARY KEY, ${columns});`).join("\n")}
 CREATE TABLE generated_columns (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int, b int GENERATED ALWAYS AS (a * 2) STORED, c json);
 CREATE TABLE "My Table ""quoted"" таблица" ("select" int, "two words" text, "new" int, "old" text, "t" int, "data" text, "r" int, "Колонка""x" json,
   PRIMARY KEY ("select", "two words"));
-CREATE SCHEMA "My Schema";
 CREATE TABLE "My Schema"."Order" (t text PRIMARY KEY, new int, data jsonb);
 `;
 }
+
+const HOSTILE = `SET DateStyle = 'SQL, DMY'; SET IntervalStyle = 'sql_standard'; SET TimeZone = 'Asia/Kathmandu';
+SET extra_float_digits = 0; SET bytea_output = 'escape'; SET xmlbinary = 'hex'; SET lc_monetary = 'C'`;
 
 const NAMED = ['"My Table ""quoted"" таблица"', '"My Schema"."Order"'];
 
@@ -110,45 +180,71 @@ describeWith(["nats", "postgres"], "types", () => {
   let pair: Pair;
   let a: Contour;
   let b: Contour;
-  const tables = Object.keys(MATRIX).map((_, n) => `type_${n}`);
 
   beforeAll(async () => {
-    const all = [...tables, "generated_columns", ...NAMED];
-    pair = await openPair({
-      broker: "nats",
-      ddl: ddl(),
-      tables: all.map((name, n) => ({
-        name,
-        ...(n % 3 === 1 ? { topic: `types_${n % 6}` } : {}),
-        capture: n % 2 === 0 ? "row" : "statement",
-      })),
-    });
+    const tables = [...VARIANTS, ...WIDE].map(({ table, capture, topic }, n) => ({
+      name: table,
+      capture,
+      ...(topic ? { topic: `types_${n % 3}` } : {}),
+    }));
+    const others = ["generated_columns", ...NAMED].map((name) => ({ name }));
+    pair = await openPair({ broker: "nats", ddl: ddl(), tables: [...tables, ...others] });
     ({ a, b } = pair);
     await Promise.all([a.start("publisher"), b.start("consumer")]);
-  });
+  }, 240_000);
   afterAll(() => pair?.close());
 
-  test("I7: every type with its extremes is equal as text", async () => {
+  /** Literals are read under the usual style, everything else happens under hostile settings. */
+  async function hostileSession(work: (run: (text: string) => Promise<void>) => Promise<void>): Promise<void> {
     const session = await a.sql.reserve();
     try {
-      await session.unsafe(`SET DateStyle = 'SQL, DMY'; SET IntervalStyle = 'sql_standard'; SET TimeZone = 'Asia/Kathmandu';
-        SET extra_float_digits = 0; SET bytea_output = 'escape'; SET xmloption = 'content'`);
-      for (const [n, literals] of Object.values(MATRIX).entries()) {
-        for (const [id, literal] of literals.entries()) {
-          await session.unsafe(
-            `SET DateStyle = 'ISO, MDY'; INSERT INTO type_${n} VALUES (${id}, NULL, ${literal}); SET DateStyle = 'SQL, DMY'`,
-          );
-          await session.unsafe(`UPDATE type_${n} SET v = w WHERE id = ${id}`);
-        }
-        await session.unsafe(`INSERT INTO type_${n} SELECT id + 1000, w, NULL FROM type_${n}`);
-      }
+      await session.unsafe(HOSTILE);
+      await work(async (text) => void (await session.unsafe(text)));
     } finally {
+      // The comparison may run on this very connection.
+      await session.unsafe("RESET ALL");
       session.release();
     }
-    await untilEqual([a, b], Object.fromEntries(tables.map((table) => [table, "id"])));
-    for (const [n, literals] of Object.values(MATRIX).entries()) {
-      const [row] = await b.sql.unsafe(`SELECT count(*)::int AS n FROM type_${n} WHERE w IS NOT NULL`);
-      expect(row?.n).toBe(literals.length);
+  }
+  const plainly = (text: string) => `SET DateStyle = 'ISO, MDY'; ${text}; SET DateStyle = 'SQL, DMY'`;
+
+  test("I7: every type with its extremes is equal as text, whatever the session's settings, captured and sent either way", async () => {
+    await hostileSession(async (run) => {
+      for (const { table, literals } of VARIANTS) {
+        const rows = literals.map((literal, id) => `(${id}, NULL, ${literal})`);
+        await run(plainly(`INSERT INTO ${table} VALUES ${rows[0]}`));
+        // Bare literals of several rows would be given one type of their own first.
+        for (const row of rows.slice(1)) await run(plainly(`INSERT INTO ${table} VALUES ${row}`));
+        await run(`UPDATE ${table} SET v = w; INSERT INTO ${table} SELECT id + 1000, w, NULL FROM ${table}`);
+      }
+    });
+    await untilEqual([a, b], Object.fromEntries(VARIANTS.map(({ table }) => [table, "id"])));
+    for (const { table, literals } of VARIANTS) {
+      const [row] = await b.sql.unsafe(`SELECT sum(num_nonnulls(w))::int AS n FROM ${table}`);
+      expect([table, row?.n]).toEqual([table, literals.length]);
+    }
+    expect((await b.sql`SELECT count(*)::int AS n FROM inbox`)[0]?.n).toBe(0);
+  });
+
+  test("I7: all types in one table, written in every way", async () => {
+    await hostileSession(async (run) => {
+      for (const { table } of WIDE) {
+        for (let id = 0; id < LONGEST; id++) {
+          const literals = Object.values(MATRIX).map((of) => of[id] ?? "NULL");
+          await run(plainly(`INSERT INTO ${table} VALUES (${id}, ${literals.join(", ")})`));
+        }
+        await run(
+          `INSERT INTO ${table} SELECT id + 100, ${TYPES_OF_WIDE.map((_, n) => `v${n}`).join(", ")} FROM ${table}`,
+        );
+        await run(`UPDATE ${table} SET id = id + 1000 WHERE id < 2`);
+        await run(`UPDATE ${table} SET v0 = v0 WHERE id < 100`);
+        await run(`DELETE FROM ${table} WHERE id = 101`);
+      }
+    });
+    await untilEqual([a, b], Object.fromEntries(WIDE.map(({ table }) => [table, "id"])));
+    for (const { table } of WIDE) {
+      const [row] = await b.sql.unsafe(`SELECT count(*)::int AS n FROM ${table}`);
+      expect([table, row?.n]).toEqual([table, 2 * LONGEST - 1]);
     }
     expect((await b.sql`SELECT count(*)::int AS n FROM inbox`)[0]?.n).toBe(0);
   });
@@ -180,7 +276,7 @@ describeWith(["nats", "postgres"], "types", () => {
   test("a table without a key is refused with its remedy", async () => {
     await a.sql`CREATE TABLE keyless (v int)`;
     const { code, stderr } = await a.command("tables", "add", "keyless");
-    expect(code).toBe(2);
+    expect(code).toBe(3);
     expect(stderr).toContain("keyless");
     expect(stderr).toContain("PRIMARY KEY");
     expect(stderr).not.toContain("    at ");

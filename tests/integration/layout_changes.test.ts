@@ -1,8 +1,8 @@
 /** A table that changes its channel while changes wait: nothing is left behind, nothing is sent otherwise than before. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import postgres from "postgres";
 import { openAdmin } from "../../adapters/postgres/admin/admin.ts";
 import { createSourceStore } from "../../adapters/postgres/source/store.ts";
-import postgres from "postgres";
 import { silentLogger } from "../../src/core/logger.ts";
 import { freshDatabase, sharedPostgres } from "../servers/postgres.ts";
 import { describeWith } from "../support/needs.ts";

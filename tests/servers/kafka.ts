@@ -182,7 +182,16 @@ function format(common: readonly string[], properties: string, sasl: KafkaOption
   const id = randomUUID().replaceAll("-", "");
   const cluster = Buffer.from(id, "hex").toString("base64url");
   const user = sasl ? ["--add-scram", `${mechanism(sasl)}=[name=${sasl.username},password=${sasl.password}]`] : [];
-  const args = [...JAVA, ...common, "kafka.tools.StorageTool", "format", `--cluster-id=${cluster}`, "-c", properties, ...user];
+  const args = [
+    ...JAVA,
+    ...common,
+    "kafka.tools.StorageTool",
+    "format",
+    `--cluster-id=${cluster}`,
+    "-c",
+    properties,
+    ...user,
+  ];
   const done = spawnSync(java(), args, { encoding: "utf8" });
   if (done.status !== 0) throw new Error(`Kafka's storage could not be formatted: ${done.stdout}${done.stderr}`);
 }

@@ -26,8 +26,11 @@ export async function checkDatabase(
     return [unexpected(error)];
   }
   const server = await found(checkServer, context);
-  const [installed] = await db.query<{ there: string }>(
-    db.ours(`SELECT (to_regclass('"replicator".local') IS NOT NULL)::text AS there`),
+  // Not by to_regclass: it fails where the role may not use the schema.
+  const [installed] = await db.query<{ there: string; usable: string; role: string }>(
+    db.ours(`SELECT (c.oid IS NOT NULL)::text AS there, has_schema_privilege(n.oid, 'USAGE')::text AS usable, quote_ident(current_user) AS role
+  FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'local'
+ WHERE quote_ident(n.nspname) = ANY ('{"\\"replicator\\"",replicator}'::text[])`),
     [],
     { action: "look for the replicator's objects", signal },
   );

@@ -1,6 +1,7 @@
 /** The configured tables against those under replication. */
 import type { Finding, TableState } from "../../../src/core/admin.ts";
 import { ReplicatorError } from "../../../src/core/errors.ts";
+import { sameTable } from "../../../src/core/table_name.ts";
 import { sqlState } from "../errors.ts";
 import type { CheckContext } from "./check_context.ts";
 import { addTable, listTables } from "./tables.ts";
@@ -18,7 +19,7 @@ export async function checkTables(context: CheckContext): Promise<readonly Findi
     });
   }
   for (const wanted of expected.tables) {
-    const known = states.find((state) => sameName(state.table, wanted.name));
+    const known = states.find((state) => sameTable(state.table, wanted.name));
     findings.push(...(known ? differences(known, wanted) : await absent(context, wanted)));
   }
   for (const { table, state } of states) {
@@ -108,11 +109,4 @@ function note(text: string): Finding {
     message: message.charAt(0).toUpperCase() + message.slice(1),
     remedy: cut < 0 ? "" : text.slice(cut + 2),
   };
-}
-
-/** `users` and `public.users` are one; quotes as SQL writes them. */
-function sameName(a: string, b: string): boolean {
-  const normal = (name: string) => name.replace(/^public\./i, "").replace(/"([a-z_][a-z0-9_$]*)"/g, "$1");
-  const folded = (name: string) => (name.includes('"') ? normal(name) : normal(name).toLowerCase());
-  return folded(a) === folded(b);
 }

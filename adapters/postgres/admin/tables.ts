@@ -1,6 +1,7 @@
 /** `tables add | remove | list`: a thin layer over the SQL functions a DBA calls. */
 import type { TableOptions, TableState } from "../../../src/core/admin.ts";
 import { ReplicatorError } from "../../../src/core/errors.ts";
+import { parseTableName } from "../../../src/core/table_name.ts";
 import { type Connection, type Database, quoteIdentifier } from "../connection.ts";
 import { isServerError, sqlState } from "../errors.ts";
 
@@ -28,7 +29,7 @@ export async function addTable(
     dry_run: dryRun || undefined,
   });
   const statement = `SELECT line FROM "replicator".setup_table_for_replication($1::text::regclass, $2::text::jsonb) AS t(line)`;
-  return await onTable(db, table, dryRun ? "preview" : "add", statement, [json], signal);
+  return await onTable(db, table, "add", statement, [json], signal);
 }
 
 export async function removeTable(
@@ -38,7 +39,26 @@ export async function removeTable(
   signal: AbortSignal,
 ): Promise<readonly string[]> {
   const statement = `SELECT line FROM "replicator".remove_table_from_replication($1::text::regclass, $2::text::boolean) AS t(line)`;
-  return await onTable(db, table, "remove", statement, [keepColumns ? "false" : "true"], signal);
+  try {
+    return await onTable(db, table, "remove", statement, [keepColumns ? "false" : "true"], signal);
+  } catch (error) {
+    if (!(error instanceof ReplicatorError) || error.code !== "tables.missing") throw error;
+    const lines = await removeDropped(db, table, signal);
+    if (lines.length === 0) throw error;
+    return lines;
+  }
+}
+
+/** A table that was dropped while it was under replication has left its objects of ours behind. */
+async function removeDropped(db: Database, table: string, signal: AbortSignal): Promise<readonly string[]> {
+  const name = parseTableName(table);
+  if (!name) return [];
+  const rows = await db.query<{ line: string }>(
+    db.ours(`SELECT line FROM "replicator".remove_dropped_table($1, $2) AS t(line)`),
+    [name.schema, name.name],
+    { action: `remove table ${table}`, signal },
+  );
+  return rows.map(({ line }) => line);
 }
 
 async function onTable(
@@ -104,7 +124,10 @@ function explained(error: unknown, db: Database, table: string, verb: string): u
       ...details,
       code: "tables.missing",
       message: `Cannot ${verb} table ${table}: there is no such table in ${db.label}`,
-      remedy: "Create it first; a name without a schema means schema public",
+      remedy:
+        verb === "remove"
+          ? "replicator tables list shows those under replication; a name without a schema means schema public"
+          : "Create it first; a name without a schema means schema public",
     });
   }
   if (state === "42501") {

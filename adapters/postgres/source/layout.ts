@@ -31,7 +31,7 @@ FROM (SELECT parse_ident($1) AS parts) AS p
 JOIN "replicator".replicated_table AS t
   ON t.table_name = p.parts[cardinality(p.parts)]
  AND t.schema_name = CASE WHEN cardinality(p.parts) > 1 THEN p.parts[1] ELSE 'public' END
-WHERE cardinality(p.parts) <= 2`;
+WHERE cardinality(p.parts) <= 2 AND t.removed_at IS NULL`;
 
 const ADD = `
 INSERT INTO "replicator".layout (layout_version, channel, partitions, table_ids)
@@ -65,6 +65,8 @@ export async function setLayout(db: Database, channels: readonly ChannelLayout[]
 
 async function place(db: Database, channel: ChannelLayout): Promise<Placed> {
   const ids = await Promise.all(channel.tables.map((table) => tableId(db, table)));
+  // The default channel takes what no other does: its tables are only looked up to refuse those that are missing.
+  if (channel.name === DEFAULT_CHANNEL) return { name: channel.name, partitions: channel.partitions, tableIds: [] };
   return { name: channel.name, partitions: channel.partitions, tableIds: ids.sort((a, b) => Number(a) - Number(b)) };
 }
 
@@ -73,10 +75,10 @@ async function tableId(db: Database, table: string): Promise<string> {
   if (row) return row.table_id;
   throw new ReplicatorError({
     code: "source.table_unknown",
-    message: `Cannot lay out the channels: table ${table} is not under replication`,
+    message: `Cannot publish table ${table}: it is not under replication in ${db.label}`,
     retry: "never",
     fault: "environment",
-    remedy: `Run: replicator tables add ${table}`,
+    remedy: `Run: replicator tables add ${table}  (or take it out of critical_tables)`,
     facts: { table },
   });
 }

@@ -1,5 +1,6 @@
 /** What this database says about the replicated tables: all that statements are generated from (I10). */
 import type { ConflictPolicy } from "../../../src/core/stamp.ts";
+import { parseTableName } from "../../../src/core/table_name.ts";
 import { type Queryable, quoteIdentifier } from "../connection.ts";
 import { CATALOG_QUERY } from "./catalog_query.ts";
 
@@ -105,7 +106,8 @@ export async function loadCatalog(
 export function parseCatalog(text: string, allowed: ReadonlySet<string> | null): Catalog {
   // Names and types only: no row value is in here (I7).
   const all = JSON.parse(text) as readonly CatalogRow[];
-  const rows = allowed === null ? all : all.filter((row) => isAllowed(row, allowed));
+  const keys = allowed && new Set([...allowed].map(keyOfName));
+  const rows = keys === null ? all : all.filter((row) => keys.has(tableKey(row.schema, row.name)));
   const rank = parentsFirst(rows);
   const tables = new Map<string, TargetTable>();
   for (const row of rows) {
@@ -137,9 +139,15 @@ export function parseCatalog(text: string, allowed: ReadonlySet<string> | null):
   };
 }
 
-/** `users` and `public.users` are one table. */
-function isAllowed(row: CatalogRow, allowed: ReadonlySet<string>): boolean {
-  return allowed.has(row.label) || (row.schema === "public" && allowed.has(`public.${row.label}`));
+/** `users`, `Users` and `public.users` are one table. */
+function keyOfName(name: string): string {
+  const parsed = parseTableName(name);
+  return parsed ? tableKey(parsed.schema, parsed.name) : "";
+}
+
+/** Those of `allowed` that are not under replication in this database. */
+export function absentFrom(catalog: Catalog, allowed: ReadonlySet<string>): readonly string[] {
+  return [...allowed].filter((name) => !catalog.tables.has(keyOfName(name)));
 }
 
 export function qualified(schema: string, name: string): string {

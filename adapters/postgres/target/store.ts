@@ -12,6 +12,7 @@ import {
   quoteIdentifier,
   rollback,
 } from "../connection.ts";
+import { absentFrom } from "./catalog.ts";
 import { CatalogCache } from "./catalog_cache.ts";
 import { Executor, type SessionMode } from "./execute.ts";
 import { giveUpLease, leaseName, takeLease } from "./leases.ts";
@@ -76,7 +77,9 @@ class PostgresTargetStore implements TargetStore {
   async open(signal: AbortSignal): Promise<void> {
     await verifyTarget(this.#control, signal);
     const catalog = await this.#catalog.fresh();
-    const { logger, session } = this.#options;
+    const { logger, session, tables } = this.#options;
+    const absent = absentFrom(catalog, new Set(tables ?? []));
+    if (absent.length > 0) throw notReplicated(this.#control.label, absent);
     const { mode, because } = await chooseMode(this.#control, session, catalog.replicaForbidden, signal);
     this.#sessionMode = mode;
     logger.info({ session: mode, because, tables: catalog.tables.size }, `Applies changes in ${mode} mode`);
@@ -260,6 +263,18 @@ WHERE status = 'parked' AND next_attempt_at <= clock_timestamp() ORDER BY next_a
     const shared = { ...database, applicationName: APPLICATION_NAME, logger, max, queryTimeoutMs };
     return openDatabase({ ...shared, sessionSettings: settings });
   }
+}
+
+function notReplicated(label: string, tables: readonly string[]): ReplicatorError {
+  const names = tables.join(", ");
+  return new ReplicatorError({
+    code: "target.table_unknown",
+    message: `Cannot apply changes to ${names}: not under replication in ${label}`,
+    retry: "never",
+    fault: "environment",
+    remedy: `Run: replicator tables add ${tables.join(" ")}  (or take it out of critical_tables)`,
+    facts: { tables: names },
+  });
 }
 
 function withinBytes(due: readonly { readonly id: string; readonly bytes: string }[]): readonly string[] {

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { Config, TableConfig } from "../../config/config.ts";
 import type { Admin, TableOptions } from "../../core/admin.ts";
 import { describeError, exitCode, type ReplicatorError } from "../../core/errors.ts";
+import { sameTable } from "../../core/table_name.ts";
 import { type Context, define } from "../context.ts";
 import { inputError, type Session, withAdmin } from "../session.ts";
 import { drawTable } from "../table.ts";
@@ -98,7 +99,7 @@ function isKnown(error: unknown): error is ReplicatorError {
 }
 
 function optionsOf(config: Config, table: string): TableOptions {
-  const configured: TableConfig | undefined = config.critical_tables.find(({ name }) => name === table);
+  const configured: TableConfig | undefined = config.critical_tables.find(({ name }) => sameTable(name, table));
   if (!configured) return {};
   const { primary_key: primaryKey, capture, conflict, exclude_columns: excludeColumns } = configured;
   return { primaryKey, capture, conflict, excludeColumns };

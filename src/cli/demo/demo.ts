@@ -53,10 +53,13 @@ export async function runDemo(options: DemoOptions): Promise<Proof | null> {
   const { signal, logger, write } = options;
   const closers = new Closers();
   const stop = new AbortController();
+  // The terminal was closed. Not for every command: under nohup a service must live on.
+  const hangUp = () => stop.abort();
+  process.once("SIGHUP", hangUp);
   const until = AbortSignal.any([signal, stop.signal]);
   try {
-    const sites = await openSites(closers, options);
-    if (signal.aborted) return null;
+    const sites = await openSites(closers, { ...options, signal: until });
+    if (until.aborted) return null;
     const running = startReplicators(sites, options, until, () => stop.abort());
     closers.add("replicators", async () => {
       stop.abort();
@@ -67,8 +70,8 @@ export async function runDemo(options: DemoOptions): Promise<Proof | null> {
       `\nLook inside while it runs:\n${sites.map(({ name, server }) => `  psql ${server.url}   # contour ${name}`).join("\n")}\n\n`,
     );
     await underLoad(sites, options, until);
-    if (signal.aborted) return null;
     running.check();
+    if (until.aborted) return null;
     write("\nThe load has stopped; waiting until both contours have drained …\n");
     const proof = await drained(sites, until);
     running.check();
@@ -78,6 +81,7 @@ export async function runDemo(options: DemoOptions): Promise<Proof | null> {
     logger.debug({}, "cleaning up the demo");
     stop.abort();
     await closers.close();
+    process.off("SIGHUP", hangUp);
   }
 }
 
@@ -88,6 +92,7 @@ async function openSites(closers: Closers, options: DemoOptions): Promise<Site[]
   // The servers run as another user when we are root.
   chmodSync(folder, 0o755);
   closers.add("folder", () => rmSync(folder, { recursive: true, force: true }));
+  // A second Ctrl-C ends at once.
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
   const sites: Site[] = [];
   for (const name of CONTOURS) {

@@ -23,7 +23,9 @@ import { ReplicatorError } from "../../core/errors.ts";
 
 /** `nobody`: PostgreSQL refuses to run as root. */
 const SERVER_USER = 65534;
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 60_000;
+const PORT_ATTEMPTS = 5;
+const PORT_TAKEN = /Address already in use|could not create any TCP\/IP sockets/;
 const MAJORS = ["18", "17", "16", "15", "14"];
 
 export interface EmbeddedServer {
@@ -78,8 +80,17 @@ function isExecutable(file: string): boolean {
   }
 }
 
-/** Starts a server below `folder`. @throws ReplicatorError `demo.postgres_failed` with the end of its log */
-export async function startEmbedded(home: string, folder: string, name: string): Promise<EmbeddedServer> {
+/**
+ * Starts a server below `folder`. `pickPort` names a port that was free a moment ago; when somebody took it meanwhile it is
+ * asked again.
+ * @throws ReplicatorError `demo.postgres_failed` with the end of its log
+ */
+export async function startEmbedded(
+  home: string,
+  folder: string,
+  name: string,
+  pickPort: () => Promise<number> = freePort,
+): Promise<EmbeddedServer> {
   const asRoot = process.getuid?.() === 0;
   const user = asRoot ? { uid: SERVER_USER, gid: SERVER_USER } : {};
   const base = join(folder, name);
@@ -111,9 +122,7 @@ export async function startEmbedded(home: string, folder: string, name: string):
   );
   rmSync(passwordFile);
   if (initdb.status !== 0) throw failed("initdb", `${initdb.error?.message ?? ""}${initdb.stderr ?? ""}`);
-  const port = await freePort();
   const settings = {
-    port,
     listen_addresses: "127.0.0.1",
     unix_socket_directories: "",
     shared_buffers: "64MB",
@@ -121,15 +130,31 @@ export async function startEmbedded(home: string, folder: string, name: string):
   };
   const lines = Object.entries(settings).map(([key, value]) => `${key} = '${value}'\n`);
   appendFileSync(join(data, "postgresql.conf"), lines.join(""));
-  const child = spawn(join(programs, "bin/postgres"), ["-D", data], {
-    cwd: "/",
-    stdio: ["ignore", "ignore", "pipe"],
-    detached: true,
-    ...user,
-  });
-  await untilReady(child);
-  const stop = () => stopServer(child, base);
-  return { url: `postgres://postgres:${password}@127.0.0.1:${port}/postgres`, stop };
+  for (let attempt = 1; ; attempt++) {
+    const port = await pickPort();
+    // A process group of its own: Ctrl-C is for us, who end the server in its turn.
+    const child = spawn(join(programs, "bin/postgres"), ["-D", data, "-p", String(port)], {
+      cwd: "/",
+      stdio: ["ignore", "ignore", "pipe"],
+      detached: true,
+      ...user,
+    });
+    const abandon = () => child.kill("SIGQUIT");
+    process.once("exit", abandon);
+    try {
+      await untilReady(child);
+    } catch (error) {
+      process.off("exit", abandon);
+      if (attempt < PORT_ATTEMPTS && error instanceof ReplicatorError && PORT_TAKEN.test(error.message)) continue;
+      child.kill("SIGKILL");
+      throw error;
+    }
+    const stop = async () => {
+      await stopServer(child, base);
+      process.off("exit", abandon);
+    };
+    return { url: `postgres://postgres:${password}@127.0.0.1:${port}/postgres`, stop };
+  }
 }
 
 /** The server's user must be able to read the programs; a checkout below a private home is copied. */
@@ -181,7 +206,7 @@ async function stopServer(child: ChildProcess, base: string): Promise<void> {
 function failed(program: string, log: string): ReplicatorError {
   return new ReplicatorError({
     code: "demo.postgres_failed",
-    message: `Could not start ${program} for the demo: ${log.trim().split("\n").slice(-3).join(" / ")}`,
+    message: `Could not start ${program} for the demo: ${log.trim().split("\n").slice(-4).join(" / ")}`,
     retry: "never",
     fault: "environment",
     remedy: "Set REPLICATOR_POSTGRES to the folder of another PostgreSQL, or TMPDIR to a folder with room",

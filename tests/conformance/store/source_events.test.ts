@@ -123,7 +123,7 @@ describeWith("postgres", "The events of a cut", () => {
     const store = await source.store();
     await expect(store.setLayout([{ name: "x", partitions: 1, tables: ["sales.orders"] }])).rejects.toMatchObject({
       code: "source.table_unknown",
-      remedy: "Run: replicator tables add sales.orders",
+      remedy: expect.stringContaining("replicator tables add sales.orders"),
     });
   });
 });
