@@ -89,11 +89,16 @@ export class LeaseKeeper {
       const answered = new AbortController();
       try {
         // A server that does not answer must not make us believe in the lease for longer than it lasts.
-        const over = AbortSignal.any([until, answered.signal]);
-        const expired = clock.sleep(Math.max(0, expiresAt - clock.monotonic()), over).then(() => "expired" as const);
+        const left = Math.max(0, expiresAt - clock.monotonic());
+        const expired = clock.sleep(left, answered.signal).then(() => "expired" as const);
+        // Also after a stop: the lease is given back then, and a renewal under way must not come after that.
         const renewed = await Promise.race([asking, expired]);
-        if (until.aborted) return;
-        if (renewed === "expired") throw new Error("no answer before it ran out");
+        if (renewed === "expired") {
+          asking.catch(() => undefined);
+          logger.debug({ lease: what }, "lease ran out before its renewal was answered");
+          lost.abort();
+          return;
+        }
         if (!renewed || renewed.term !== this.#lease?.term) {
           logger.warn({ lease: what }, "lease lost to another process");
           lost.abort();
@@ -101,7 +106,6 @@ export class LeaseKeeper {
         }
         this.#lease = renewed;
       } catch (error) {
-        asking.catch(() => undefined);
         // The database is away: the work goes on until the lease runs out, and its own calls will tell it sooner.
         logger.debug({ lease: what, error: String(error) }, "lease could not be renewed");
         if (expiresAt <= clock.monotonic()) {

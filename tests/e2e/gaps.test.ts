@@ -32,9 +32,11 @@ for (const broker of BROKERS) {
       await write(a, 1);
       await untilEqual([a, b], { users: "id", events: "id" });
       expect(await first.stop()).toBe(0);
-      await write(a, 2);
-      await write(a, 3);
-      await untilPublished(a);
+      // Published one after the other: more than one message in each channel.
+      for (const round of [2, 3]) {
+        await write(a, round);
+        await untilPublished(a);
+      }
       const applied = Number(
         (
           await b.sql`SELECT max(applied.sequence) AS n FROM replicator.applied JOIN replicator.ledger USING (ledger_id)

@@ -9,6 +9,7 @@ import { startKafka } from "../servers/kafka.ts";
 import { startNats } from "../servers/nats.ts";
 import { freshDatabase, sharedPostgres, startPostgres } from "../servers/postgres.ts";
 import { describeWith } from "../support/needs.ts";
+import { until } from "../support/until.ts";
 import { type BrokerConfig, Contour, runProgram, untilEqual } from "./harness.ts";
 import { brokerConfig, openPair } from "./pair.ts";
 
@@ -68,11 +69,56 @@ describeWith(["nats", "postgres", "psql"], "rights", () => {
     await application`UPDATE users SET name = 'again'`;
     await untilEqual(contours, { users: "id" });
     expect((await (contours[1] as Contour).sql`SELECT name FROM users`)[0]?.name).toBe("again");
-    // The application sees nothing of ours and can forge nothing (review B7).
-    await expect(application.unsafe("SELECT * FROM replicator.queue")).rejects.toThrow(/permission denied/);
-    await expect(
-      application.unsafe("INSERT INTO replicator.queue (table_id, operation, rows, data) VALUES (1, 'I', 1, '{}')"),
-    ).rejects.toThrow(/permission denied/);
+    // A stamp of the application's own making counts for nothing.
+    await application`UPDATE users SET version = 1000, updated_at = 'infinity', updated_by = 'forged'`;
+    const [source, target] = contours as [Contour, Contour];
+    const [stamp] = await source.sql`SELECT version::int, updated_at < now() AS past, updated_by FROM users`;
+    expect(stamp).toEqual({ version: 3, past: true, updated_by: source.name });
+    // Nobody but the owner can put a change into the queue (review B7): the application sees nothing of ours at all.
+    const forged = "INSERT INTO replicator.queue (table_id, operation, rows, data) VALUES (1, 'I', 1, '{}')";
+    const forgers: Record<string, readonly string[]> = {
+      app: [
+        "SELECT * FROM replicator.queue",
+        forged,
+        "CREATE TEMP TABLE users (LIKE public.users); CREATE TRIGGER t AFTER INSERT ON pg_temp.users FOR EACH ROW EXECUTE FUNCTION replicator.capture_1()",
+        "SELECT replicator.set_contour('forged')",
+        "ALTER TABLE users DISABLE TRIGGER ALL",
+        "TRUNCATE users",
+      ],
+      pub: [
+        forged,
+        "UPDATE replicator.queue SET data = '{}'",
+        "UPDATE users SET name = 'forged'",
+        "SET session_replication_role = replica",
+      ],
+      con: [
+        forged,
+        "UPDATE replicator.queue SET data = '{}'",
+        "INSERT INTO replicator.confirmed SELECT * FROM replicator.confirmed",
+        "CREATE TEMP TABLE users (LIKE public.users); CREATE TRIGGER t AFTER INSERT ON pg_temp.users FOR EACH ROW EXECUTE FUNCTION replicator.capture_1()",
+      ],
+    };
+    for (const [name, attempts] of Object.entries(forgers)) {
+      for (const attempt of attempts) {
+        const session = postgres(as(urls[0], name), { max: 1, onnotice: () => undefined });
+        closers.push(() => session.end({ timeout: 1 }));
+        await expect(session.unsafe(attempt), `${name}: ${attempt}`).rejects.toThrow(/permission denied|must be owner/);
+      }
+    }
+    // What the application hides from capture is noted for check to tell.
+    await application`SELECT set_config('replicator.capture', 'off', false)`;
+    await application`UPDATE users SET name = 'unseen'`;
+    const { stdout } = await source.command("check", "--json", "--role", "publisher");
+    expect(JSON.parse(stdout)).toContainEqual(
+      expect.objectContaining({ code: "database.bypassed", message: expect.stringContaining(role("app")) }),
+    );
+    await application`SELECT set_config('replicator.capture', 'on', false)`;
+    await application`INSERT INTO users VALUES (2, 'seen')`;
+    await until(
+      "the next change is there",
+      async () => (await target.sql`SELECT FROM users WHERE id = 2`).length === 1,
+    );
+    expect((await target.sql`SELECT name FROM users WHERE id = 1`)[0]?.name).toBe("again");
   });
 });
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { ROOT } from "../../tools/cache.mjs";
 import type { Skip, Suite, Totals } from "./plan.ts";
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 240_000;
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** @param folder where the reports are written */

@@ -13,6 +13,12 @@ type Check = (context: CheckContext) => Promise<readonly Finding[]>;
 /** Those that need our objects, in the order in which one wants to read them. */
 const WITH_OBJECTS: readonly Check[] = [checkContour, checkGrants, checkTables, checkSession, checkQueue, checkBypass];
 
+// Not by to_regclass: it fails where the role may not use the schema, which is one thing to be found out.
+const INSTALLED = `
+SELECT (c.oid IS NOT NULL)::text AS there, has_schema_privilege(n.oid, 'USAGE')::text AS usable, quote_ident(current_user) AS role
+  FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'local'
+ WHERE n.nspname = $1`;
+
 /** Never throws for what the database refuses: that is a finding too. @throws the signal's reason */
 export async function checkDatabase(
   db: Database,
@@ -26,14 +32,10 @@ export async function checkDatabase(
     return [unexpected(error)];
   }
   const server = await found(checkServer, context);
-  // Not by to_regclass: it fails where the role may not use the schema.
-  const [installed] = await db.query<{ there: string; usable: string; role: string }>(
-    db.ours(`SELECT (c.oid IS NOT NULL)::text AS there, has_schema_privilege(n.oid, 'USAGE')::text AS usable, quote_ident(current_user) AS role
-  FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'local'
- WHERE quote_ident(n.nspname) = ANY ('{"\\"replicator\\"",replicator}'::text[])`),
-    [],
-    { action: "look for the replicator's objects", signal },
-  );
+  const [installed] = await db.query<{ there: string; usable: string; role: string }>(INSTALLED, [db.schema], {
+    action: "look for the replicator's objects",
+    signal,
+  });
   if (installed?.there !== "true") {
     const missing: Finding = {
       severity: "blocking",
@@ -43,9 +45,20 @@ export async function checkDatabase(
     };
     return [...server, missing];
   }
+  if (installed.usable !== "true") return [...server, lockedOut(installed.role, context)];
   const findings = [...server];
   for (const check of WITH_OBJECTS) findings.push(...(await found(check, context)));
   return findings;
+}
+
+function lockedOut(role: string, { db, expected }: CheckContext): Finding {
+  const roles = expected.roles.map((name) => `replicator_${name}`).join(", ");
+  return {
+    severity: "blocking",
+    code: "database.not_authorized",
+    message: `The role of ${db.label} may not use schema "${db.schema}"`,
+    remedy: `psql -f sql/05_roles.sql; then: GRANT ${roles} TO ${role}`,
+  };
 }
 
 async function found(check: Check, context: CheckContext): Promise<readonly Finding[]> {

@@ -45,7 +45,7 @@ const GRANTS: readonly Grant[] = [
 ];
 
 const MISSING_GRANTS = `
-SELECT g.role, g.relation, p.privilege
+SELECT g.role, g.relation, p.privilege, quote_ident(current_user) AS grantee
   FROM jsonb_to_recordset($1::text::jsonb) AS g(role text, relation text, privileges text)
  CROSS JOIN LATERAL unnest(string_to_array(g.privileges, ',')) AS p(privilege)
  WHERE NOT has_table_privilege(current_user, to_regclass('"replicator".' || quote_ident(g.relation)), p.privilege)`;
@@ -66,7 +66,7 @@ export async function checkGrants({ db, expected, signal }: CheckContext): Promi
   const action = "read this role's rights";
   const findings: Finding[] = [];
   const wanted = GRANTS.filter(({ role }) => expected.roles.includes(role));
-  const missing = await db.query<{ role: string; relation: string; privilege: string }>(
+  const missing = await db.query<{ role: string; relation: string; privilege: string; grantee: string }>(
     db.ours(MISSING_GRANTS),
     [JSON.stringify(wanted)],
     { action, signal },
@@ -80,7 +80,7 @@ export async function checkGrants({ db, expected, signal }: CheckContext): Promi
       severity: "blocking",
       code: "database.not_authorized",
       message: `The role of ${db.label} cannot act as ${role}: it lacks ${lacking.join(", ")} in schema "${db.schema}"`,
-      remedy: `psql -f sql/05_roles.sql; then: GRANT replicator_${role} TO <the role>`,
+      remedy: `psql -f sql/05_roles.sql; then: GRANT replicator_${role} TO ${missing[0]?.grantee ?? "its role"}`,
     });
   }
   if (expected.roles.includes("consumer")) {

@@ -1,7 +1,7 @@
 /** `replicator generate`: users and payments (a foreign key between them), written by as many connections as the rate asks for. */
 import type { GeneratorOptions, GeneratorTotals } from "../../../src/core/admin.ts";
 import { systemClock } from "../../../src/core/clock.ts";
-import { isAbort } from "../../../src/core/errors.ts";
+import { isAbort, ReplicatorError } from "../../../src/core/errors.ts";
 import type { Connection, Database } from "../connection.ts";
 import { addTable } from "./tables.ts";
 
@@ -26,6 +26,7 @@ const GENERATED = ["users", "payments"] as const;
 
 /** Returns lines for a person. */
 export async function prepareGenerator(db: Database, signal: AbortSignal): Promise<readonly string[]> {
+  await assertOurs(db, signal);
   const connection = await db.reserve(signal);
   try {
     await connection.script(TABLES, { action: "make the tables users and payments", signal });
@@ -49,6 +50,26 @@ export async function prepareGenerator(db: Database, signal: AbortSignal): Promi
     lines.push(...(await addTable(db, table, {}, false, signal)));
   }
   return lines;
+}
+
+const FOREIGN = `
+SELECT w.t || '.' || w.c AS missing
+  FROM (VALUES ('users', 'id'), ('users', 'name'), ('users', 'email'), ('payments', 'id'), ('payments', 'user_id'),
+               ('payments', 'amount'), ('payments', 'status')) AS w(t, c)
+  JOIN pg_class r ON r.relname = w.t AND r.relnamespace = 'public'::regnamespace
+ WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attname = w.c AND NOT a.attisdropped)`;
+
+/** Tables of these names may be somebody else's: nothing is written into those. @throws ReplicatorError `generate.foreign_tables` */
+async function assertOurs(db: Database, signal: AbortSignal): Promise<void> {
+  const rows = await db.query<{ missing: string }>(FOREIGN, [], { action: "look at users and payments", signal });
+  if (rows.length === 0) return;
+  throw new ReplicatorError({
+    code: "generate.foreign_tables",
+    message: `Cannot generate into users and payments of ${db.label}: they are not those of the generator, found no ${rows.map(({ missing }) => missing).join(", ")}`,
+    retry: "never",
+    fault: "environment",
+    remedy: "Name a database for trying things out: --database-url",
+  });
 }
 
 /** One transaction: a user with payments, some updates, now and then a delete. Ten row changes on average. */

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { channelsOf } from "../../config/channels.ts";
 import type { Admin, Expectations, Finding } from "../../core/admin.ts";
 import { ReplicatorError } from "../../core/errors.ts";
+import { silentLogger } from "../../core/logger.ts";
 import { type Context, define } from "../context.ts";
 import { type Session, withAdmin } from "../session.ts";
 
@@ -49,8 +50,9 @@ function expectations({ config }: Session): Expectations {
   };
 }
 
-async function checkBroker({ config, logger, engine, signal }: Session): Promise<readonly Finding[]> {
-  const broker = engine.openBroker(config, logger);
+async function checkBroker({ config, engine, signal }: Session): Promise<readonly Finding[]> {
+  // What its client would log is what the findings say.
+  const broker = engine.openBroker(config, silentLogger);
   const deadline = AbortSignal.timeout(BROKER_DEADLINE_MS);
   const either = AbortSignal.any([signal, deadline]);
   const sources = config.roles.includes("consumer") ? config.consumer.from : [];

@@ -35,6 +35,7 @@ export function parkedCommand(program: Command, context: Context): void {
       terminal.out(
         drawTable(["id", "from", "table", "operation", "record", "status", "attempts", "next attempt", "error"], rows),
       );
+      if (changes.length === 0) terminal.say("Nothing is parked");
       if (changes.length === MOST) terminal.say(`Only the first ${MOST} are shown`);
       return 0;
     }),

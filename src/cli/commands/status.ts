@@ -109,7 +109,7 @@ function drawStatus(report: StatusReport): string {
   const facts: [string, string][] = [
     ["contour", report.contour],
     ["running", report.is_running ? `yes, ${report.role} over ${report.broker}, for ${report.uptime_seconds} s` : "no"],
-    ["lag", `${report.lag_seconds} s (${report.lag_level})`],
+    ["lag", `${Math.round(report.lag_seconds * 1_000) / 1_000} s (${report.lag_level})`],
     ["unpublished", String(report.unpublished)],
     ["replicated", `${report.records_replicated} by this process`],
     ["last sync", report.last_sync_time ?? "never"],
