@@ -10,6 +10,9 @@ CREATE TABLE documents (id bigint PRIMARY KEY, body text);
 CREATE TABLE letters (id bigint PRIMARY KEY, body text);
 CREATE TABLE many (id bigint PRIMARY KEY, v text);
 `;
+/** It is size that is looked at here, not speed: a loaded machine may take its time. */
+const PATIENCE_MS = 240_000;
+const TEST_MS = 600_000;
 /** Text that does not compress to nothing. */
 const TEXT = (bytes: number) =>
   `(SELECT string_agg(md5(g::text), '') FROM generate_series(1, ${Math.ceil(bytes / 32)}) g)`;
@@ -19,45 +22,53 @@ for (const broker of BROKERS) {
     let pair: Pair | undefined;
     afterEach(() => pair?.close());
 
-    test("rows of 1 MB, 8 MB and 40 MB arrive in both kinds of channel", async () => {
-      pair = await openPair({
-        broker,
-        ddl: DDL,
-        tables: [{ name: "documents" }, { name: "letters", topic: "letters_changes" }],
-      });
-      const { a, b } = pair;
-      const [publisher, consumer] = [await a.start("publisher"), await b.start("consumer")];
-      for (const table of ["documents", "letters"]) {
-        for (const [id, megabytes] of [1, 8, 40].entries()) {
-          await a.sql.unsafe(`INSERT INTO ${table} VALUES (${id}, ${TEXT(megabytes * 1_000_000)})`);
-          await a.sql.unsafe(`INSERT INTO ${table} VALUES (${id + 100}, 'small')`);
+    test(
+      "rows of 1 MB, 8 MB and 40 MB arrive in both kinds of channel",
+      async () => {
+        pair = await openPair({
+          broker,
+          ddl: DDL,
+          tables: [{ name: "documents" }, { name: "letters", topic: "letters_changes" }],
+        });
+        const { a, b } = pair;
+        const [publisher, consumer] = [await a.start("publisher"), await b.start("consumer")];
+        for (const table of ["documents", "letters"]) {
+          for (const [id, megabytes] of [1, 8, 40].entries()) {
+            await a.sql.unsafe(`INSERT INTO ${table} VALUES (${id}, ${TEXT(megabytes * 1_000_000)})`);
+            await a.sql.unsafe(`INSERT INTO ${table} VALUES (${id + 100}, 'small')`);
+          }
+          await untilEqual([a, b], { [table]: "id" }, PATIENCE_MS);
+          await a.sql.unsafe(`UPDATE ${table} SET body = body || 'x' WHERE id = 1`);
+          await a.sql.unsafe(`DELETE FROM ${table} WHERE id = 2`);
+          await untilEqual([a, b], { [table]: "id" }, PATIENCE_MS);
         }
-        await untilEqual([a, b], { [table]: "id" }, 90_000);
-        await a.sql.unsafe(`UPDATE ${table} SET body = body || 'x' WHERE id = 1`);
-        await a.sql.unsafe(`DELETE FROM ${table} WHERE id = 2`);
-        await untilEqual([a, b], { [table]: "id" }, 90_000);
-      }
-      for (const process of [publisher, consumer]) expect(process.peakMegabytes()).toBeLessThan(200 + 3 * 40);
-    }, 300_000);
+        for (const process of [publisher, consumer]) expect(process.peakMegabytes()).toBeLessThan(200 + 3 * 40);
+      },
+      TEST_MS,
+    );
 
-    test("I12: a transaction of 1,000,000 rows is atomic to a reader at the target, each process below 200 MB", async () => {
-      pair = await openPair({ broker, ddl: DDL, tables: [{ name: "many", capture: "statement" }] });
-      const { a, b } = pair;
-      const [publisher, consumer] = [await a.start("publisher"), await b.start("consumer")];
-      await a.sql`INSERT INTO many SELECT g, 'row ' || g FROM generate_series(1, 1000000) g`;
-      const seen = new Set<number>();
-      await until(
-        "all rows are there",
-        async () => {
-          const n = Number((await b.sql`SELECT count(*)::int AS n FROM many`)[0]?.n);
-          seen.add(n);
-          return n === 1_000_000 || n;
-        },
-        180_000,
-      );
-      expect([...seen].sort((x, y) => x - y)).toEqual(seen.has(0) ? [0, 1_000_000] : [1_000_000]);
-      await untilEqual([a, b], { many: "id" });
-      for (const process of [publisher, consumer]) expect(process.peakMegabytes()).toBeLessThan(200);
-    }, 300_000);
+    test(
+      "I12: a transaction of 1,000,000 rows is atomic to a reader at the target, each process below 200 MB",
+      async () => {
+        pair = await openPair({ broker, ddl: DDL, tables: [{ name: "many", capture: "statement" }] });
+        const { a, b } = pair;
+        const [publisher, consumer] = [await a.start("publisher"), await b.start("consumer")];
+        await a.sql`INSERT INTO many SELECT g, 'row ' || g FROM generate_series(1, 1000000) g`;
+        const seen = new Set<number>();
+        await until(
+          "all rows are there",
+          async () => {
+            const n = Number((await b.sql`SELECT count(*)::int AS n FROM many`)[0]?.n);
+            seen.add(n);
+            return n === 1_000_000 || n;
+          },
+          PATIENCE_MS,
+        );
+        expect([...seen].sort((x, y) => x - y)).toEqual(seen.has(0) ? [0, 1_000_000] : [1_000_000]);
+        await untilEqual([a, b], { many: "id" });
+        for (const process of [publisher, consumer]) expect(process.peakMegabytes()).toBeLessThan(200);
+      },
+      TEST_MS,
+    );
   });
 }
