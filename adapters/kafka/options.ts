@@ -20,8 +20,6 @@ export interface KafkaSasl {
 
 /** For topics that do not exist yet; one that exists is left as it is. */
 export interface KafkaTopicSettings {
-  /** Not used: a channel says its own number. Here so that the configuration's block can be handed over as it is. */
-  readonly partitions?: number | undefined;
   /** Default: the smaller of 3 and the number of brokers. */
   readonly replicationFactor?: number | undefined;
   /** Default: 2 where there are 3 replicas, else 1. */

@@ -80,8 +80,8 @@ export class KafkaPublisher implements Publisher {
       for (const { index } of list) outcomes[index] = outcome;
     };
     let failure: ReplicatorError | null = null;
-    const todo = [...batches(placed)];
-    for (let batch = todo.shift(); batch; batch = todo.shift()) {
+    const unsent = [...batches(placed)];
+    for (let batch = unsent.shift(); batch; batch = unsent.shift()) {
       if (stopped.aborted) return;
       // Order: behind a failure nothing of the partition is sent.
       if (failure) {
@@ -101,7 +101,7 @@ export class KafkaPublisher implements Publisher {
         } else if (batch.length > 1) {
           // The topic's limit may be below our batch: the messages are tried in smaller ones.
           const half = Math.ceil(batch.length / 2);
-          todo.unshift(batch.slice(0, half), batch.slice(half));
+          unsent.unshift(batch.slice(0, half), batch.slice(half));
         } else {
           settle(batch, { ok: false, error: translate(error, `send ${sizes(batch)} to topic "${topic}"`) });
         }

@@ -90,8 +90,14 @@ describeWith(["postgres:17"], "make demo", () => {
     }
   }, 180_000);
 
-  test.skipIf(process.getuid?.() !== 0 || !reachable(root))(
-    "works as an ordinary user",
+  const asRoot = process.getuid?.() === 0;
+  const reason = asRoot
+    ? "another user cannot reach this checkout"
+    : "this run is an ordinary user's, as the tests above";
+  const skipped = !asRoot || !reachable(root);
+  if (skipped) process.stderr.write(`SKIPPED works as an ordinary user: ${reason}\n`);
+  test.skipIf(skipped)(
+    skipped ? `works as an ordinary user (skipped: ${reason})` : "works as an ordinary user",
     async () => {
       const demo = makeDemo("--seconds 2", { uid: ORDINARY, gid: ORDINARY });
       expect([await demo.ended, demo.output()]).toEqual([0, expect.stringContaining("Both contours are equal.")]);
