@@ -4,6 +4,7 @@ import { isAbort, ReplicatorError } from "../../../src/core/errors.ts";
 import type { Database } from "../connection.ts";
 import type { CheckContext } from "./check_context.ts";
 import { checkBypass, checkContour, checkGrants, checkQueue } from "./check_objects.ts";
+import { checkSequences } from "./check_sequences.ts";
 import { checkServer } from "./check_server.ts";
 import { checkSession } from "./check_session.ts";
 import { checkTables } from "./check_tables.ts";
@@ -11,7 +12,15 @@ import { checkTables } from "./check_tables.ts";
 type Check = (context: CheckContext) => Promise<readonly Finding[]>;
 
 /** Those that need our objects, in the order in which one wants to read them. */
-const WITH_OBJECTS: readonly Check[] = [checkContour, checkGrants, checkTables, checkSession, checkQueue, checkBypass];
+const WITH_OBJECTS: readonly Check[] = [
+  checkContour,
+  checkGrants,
+  checkTables,
+  checkSequences,
+  checkSession,
+  checkQueue,
+  checkBypass,
+];
 
 // Not by to_regclass: it fails where the role may not use the schema, which is one thing to be found out.
 const INSTALLED = `

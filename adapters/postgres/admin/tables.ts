@@ -1,5 +1,5 @@
 /** `tables add | remove | list`: a thin layer over the SQL functions a DBA calls. */
-import type { TableOptions, TableState } from "../../../src/core/admin.ts";
+import type { AddOptions, SequenceSlot, TableState } from "../../../src/core/admin.ts";
 import { ReplicatorError } from "../../../src/core/errors.ts";
 import { parseTableName } from "../../../src/core/table_name.ts";
 import { type Connection, type Database, quoteIdentifier } from "../connection.ts";
@@ -13,11 +13,14 @@ const RESOLVE = `
 SELECT format('%I.%I', CASE WHEN cardinality(parts) > 1 THEN parts[1] ELSE 'public' END, parts[cardinality(parts)]) AS name
 FROM parse_ident($1) AS parts WHERE cardinality(parts) <= 2`;
 
-/** @throws ReplicatorError `tables.bad_name`, `tables.missing`, `tables.unfit` with the remedy the database gives */
+/**
+ * In one transaction; the sequences after it in another, so that nobody who waits for the table holds a sequence we want.
+ * @throws ReplicatorError `tables.bad_name`, `tables.missing`, `tables.unfit` with the remedy the database gives
+ */
 export async function addTable(
   db: Database,
   table: string,
-  options: TableOptions,
+  options: AddOptions,
   dryRun: boolean,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
@@ -29,7 +32,23 @@ export async function addTable(
     dry_run: dryRun || undefined,
   });
   const statement = `SELECT line FROM "replicator".setup_table_for_replication($1::text::regclass, $2::text::jsonb) AS t(line)`;
-  return await onTable(db, table, "add", statement, [json], signal);
+  const lines = await onTable(db, table, "add", statement, [json], signal);
+  if (!options.sequenceSlot) return lines;
+  const placed = await placeSequences(db, table, options.sequenceSlot, dryRun, signal);
+  // What adding the table advises is being done.
+  return [...lines.filter((line) => !line.includes("--sequence-slot")), ...placed];
+}
+
+async function placeSequences(
+  db: Database,
+  table: string,
+  { place, of }: SequenceSlot,
+  dryRun: boolean,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const statement = `SELECT line FROM "replicator".set_sequence_slot($1::text::regclass, $2::text::int, $3::text::int, $4::text::boolean) AS t(line)`;
+  const verb = `give slot ${place}/${of} to the sequences of`;
+  return await onTable(db, table, verb, statement, [String(place), String(of), String(dryRun)], signal);
 }
 
 export async function removeTable(

@@ -35,6 +35,7 @@ export function checkCommand(program: Command, context: Context): void {
 function expectations({ config }: Session): Expectations {
   return {
     contour: config.service.contour,
+    contours: [...new Set([config.service.contour, ...config.consumer.from])].sort(),
     roles: config.roles,
     session: config.consumer.session,
     queueWarnBytes: config.queue.warn_size,

@@ -1,7 +1,7 @@
 /** `replicator tables add | remove | list`. */
 import type { Command } from "commander";
 import type { Config, TableConfig } from "../../config/config.ts";
-import type { Admin, TableOptions } from "../../core/admin.ts";
+import type { Admin, SequenceSlot, TableOptions } from "../../core/admin.ts";
 import { describeError, exitCode, type ReplicatorError } from "../../core/errors.ts";
 import { sameTable } from "../../core/table_name.ts";
 import { type Context, define } from "../context.ts";
@@ -17,6 +17,7 @@ export function tablesCommand(program: Command, context: Context): void {
     .command("add")
     .argument("[table...]", "as SQL writes them: users, sales.orders; none: all of critical_tables")
     .description("Add what is missing of the stamp columns and the triggers; a table at a time, safe on a live table")
+    .option("--sequence-slot <k/n>", "Let their sequences give values that only contour k of n gives: 1/2, 2/2")
     .option("--dry-run", "Print the DDL and what may break; change nothing");
   define(add, async () =>
     withAdmin({ ...context, command: add, needs: NEEDS }, (session, admin) => addTables(session, admin, add)),
@@ -69,8 +70,23 @@ async function addTables(session: Session, admin: Admin, command: Command): Prom
       "replicator tables add <table>",
     );
   }
-  const dryRun = command.opts().dryRun === true;
-  return each(session, named, (table) => admin.addTable(table, optionsOf(config, table), dryRun, signal), dryRun);
+  const opts = command.opts();
+  const dryRun = opts.dryRun === true;
+  const sequenceSlot = slotOf(opts.sequenceSlot);
+  const add = (table: string) => admin.addTable(table, { ...optionsOf(config, table), sequenceSlot }, dryRun, signal);
+  return each(session, named, add, dryRun);
+}
+
+/** `2/3`: place 2 of 3. @throws ReplicatorError `tables.bad_slot` */
+function slotOf(text: unknown): SequenceSlot | undefined {
+  if (text === undefined) return undefined;
+  const [, place = 0, of = 0] = (/^(\d{1,9})\/(\d{1,9})$/.exec(String(text)) ?? []).map(Number);
+  if (place >= 1 && place <= of) return { place, of };
+  throw inputError(
+    "tables.bad_slot",
+    `Read --sequence-slot "${String(text)}", expected the place of this contour among all, such as 1/2 and 2/2 for two contours`,
+    "replicator check says which slot this contour has",
+  );
 }
 
 /** One after the other; a table that is refused does not keep the rest from their turn. The DDL of a dry run goes to stdout. */
