@@ -192,14 +192,15 @@ BEGIN
         END IF;
     END LOOP;
 
-    SELECT jsonb_agg(jsonb_build_object('name', c.name, 'type', coalesce(c.friendly, 'text'), 'cast', c.friendly IS NULL) ORDER BY c.n),
+    SELECT jsonb_agg(jsonb_build_object('name', c.name, 'type', coalesce(c.friendly, 'text'), 'cast', c.friendly IS NULL, 'oid', c.oid::bigint) ORDER BY c.n),
            bool_and(c.friendly IS NOT NULL)
       INTO columns, plain
-      FROM (SELECT a.attname::text AS name, a.attnum::int AS n, "replicator".friendly_type(a.atttypid) AS friendly
+      FROM (SELECT a.attname::text AS name, a.attnum::int AS n, "replicator".friendly_type(a.atttypid) AS friendly, a.atttypid AS oid
               FROM pg_attribute a
              WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attname <> ALL (excluded)
             UNION ALL
-            SELECT m, 10000 + array_position(stamp, m), format_type(stamp_types[array_position(stamp, m)], -1) FROM unnest(missing) m) c;
+            SELECT m, 10000 + array_position(stamp, m), format_type(stamp_types[array_position(stamp, m)], -1), stamp_types[array_position(stamp, m)]
+              FROM unnest(missing) m) c;
     settings := (SELECT coalesce(array_agg(DISTINCT s), '{}')
                    FROM pg_attribute a, unnest("replicator".type_settings(a.atttypid)) s
                   WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attname <> ALL (excluded));

@@ -1,5 +1,12 @@
 -- Capture, continued: the functions that write queue rows (row form, statement form, TRUNCATE), and the triggers.
 
+-- Expression: the columns have the types the line's type was made of. A cast to a former type would round the value (I7).
+CREATE OR REPLACE FUNCTION "replicator".same_types_sql(plan jsonb, source text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT coalesce(string_agg(format('pg_typeof(%s.%s) = ''%s''::regtype', source, "replicator".quoted(c->>'name'), c->>'oid'), ' AND ' ORDER BY n), 'true')
+      FROM jsonb_array_elements(plan->'columns') WITH ORDINALITY AS e(c, n) WHERE NOT (c->>'cast')::boolean
+$function$;
+
 -- Statement of a trigger function that puts a row's line into captured.line. `plain`: the settings are as pinned;
 -- `same`: no column was added since.
 CREATE OR REPLACE FUNCTION "replicator".take_line_sql(plan jsonb, source text, plain text, same text) RETURNS text
@@ -9,10 +16,13 @@ LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
         WHEN (plan->>'whole')::boolean THEN
             format('IF %1$s THEN captured.line := row_to_json(%2$s)::text; ELSE captured.line := "replicator".careful_line_%3$s(%2$s); END IF;',
                    plain, source, plan->>'id')
-        -- the inner block writes nothing, so it costs no subtransaction id; a dropped or renamed column ends in its handler
-        ELSE format('IF %1$s AND %2$s THEN BEGIN captured.line := %3$s; EXCEPTION WHEN undefined_column THEN captured.line := "replicator".careful_line_%4$s(%5$s); END;
+        -- the inner block writes nothing, so it costs no subtransaction id; a dropped or renamed column ends in its handler,
+        -- and so does a column of another type in a session that knew the former one
+        ELSE format('IF %1$s AND %2$s THEN BEGIN
+            IF %6$s THEN captured.line := %3$s; ELSE captured.line := "replicator".careful_line_%4$s(%5$s); END IF;
+        EXCEPTION WHEN undefined_column OR datatype_mismatch THEN captured.line := "replicator".careful_line_%4$s(%5$s); END;
         ELSE captured.line := "replicator".careful_line_%4$s(%5$s); END IF;',
-                    same, plain, "replicator".line_sql(plan, source), plan->>'id', source)
+                    same, plain, "replicator".line_sql(plan, source), plan->>'id', source, "replicator".same_types_sql(plan, source))
     END
 $function$;
 
@@ -43,11 +53,11 @@ BEGIN
         'SET search_path TO pg_catalog, pg_temp ' || "replicator".settings_sql(plan, true),
         CASE WHEN (plan->>'whole')::boolean THEN ' BEGIN RETURN row_to_json(source)::text; END ' ELSE format($body$
 BEGIN
-    IF %1$s THEN RETURN %2$s; END IF;
+    IF %1$s AND %4$s THEN RETURN %2$s; END IF;
     RETURN "replicator".fallback_line(row_to_json(source), %3$s);
-EXCEPTION WHEN undefined_column THEN
+EXCEPTION WHEN undefined_column OR datatype_mismatch THEN
     RETURN "replicator".fallback_line(row_to_json(source), %3$s);
-END $body$, same, "replicator".line_sql(plan, 'source'), "replicator".unsent_sql(plan)) END);
+END $body$, same, "replicator".line_sql(plan, 'source'), "replicator".unsent_sql(plan), "replicator".same_types_sql(plan, 'source')) END);
 
     IF jsonb_array_length(plan->'key_settings') > 0 THEN
         RETURN NEXT "replicator".function_sql(format('careful_key_line_%s(source record) RETURNS text', id),
@@ -215,4 +225,33 @@ LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS $function$
 BEGIN
     PERFORM set_config('replicator.truncating', '', true);
     RETURN NULL;
+END $function$;
+
+-- What apply calls when it refuses an incoming row that is not here (a unique value taken by a greater row, law 3): the
+-- refusal is a DELETE of ours above the row's stamp, with its tombstone, captured like any other. `gone`: key and stamp
+-- of the row under this table's names; `line`: the row as it came.
+CREATE OR REPLACE FUNCTION "replicator".refuse_function_sql(plan jsonb) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+DECLARE
+    id text := plan->>'id';
+    v text := "replicator".quoted(plan->'stamp'->>0);
+    u text := "replicator".quoted(plan->'stamp'->>1);
+    b text := "replicator".quoted(plan->'stamp'->>2);
+    keys text := (SELECT string_agg("replicator".quoted(k->>'name'), ', ' ORDER BY n) FROM jsonb_array_elements(plan->'key') WITH ORDINALITY AS e(k, n));
+    gone_keys text := (SELECT string_agg('gone.' || "replicator".quoted(k->>'name'), ', ' ORDER BY n) FROM jsonb_array_elements(plan->'key') WITH ORDINALITY AS e(k, n));
+BEGIN
+    RETURN "replicator".function_sql(format('refuse_%s(gone_line json, line text) RETURNS void', id),
+        'SECURITY DEFINER SET search_path TO pg_catalog, pg_temp ' || "replicator".settings_sql(plan, true), format($body$
+#variable_conflict use_column
+DECLARE gone "replicator".tombstone_%1$s := json_populate_record(NULL::"replicator".tombstone_%1$s, gone_line);
+BEGIN
+    INSERT INTO "replicator".tombstone_%1$s AS t (%2$s, %3$s, %4$s, %5$s)
+    VALUES (%6$s, gone.%3$s + 1, greatest(clock_timestamp(), gone.%4$s + interval '1 microsecond'), %7$L)
+    ON CONFLICT (%2$s) DO UPDATE SET %3$s = greatest(t.%3$s + 1, EXCLUDED.%3$s),
+        %4$s = greatest(t.%4$s + interval '1 microsecond', EXCLUDED.%4$s), %5$s = EXCLUDED.%5$s;
+    %8$s
+END $body$, id, keys, v, u, b, gone_keys, plan->>'contour',
+            CASE WHEN plan->>'capture' = 'none' THEN '' ELSE format($sql$INSERT INTO "replicator".queue (table_id, operation, rows, data, old)
+    SELECT %1$s, 'D', 1, %2$s, refuse_%1$s.line FROM "replicator".tombstone_%1$s t WHERE %3$s;$sql$,
+                id, "replicator".key_line_sql(plan, 't'), "replicator".same_key_sql(plan, 't', 'gone')) END));
 END $function$;

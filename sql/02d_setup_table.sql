@@ -30,11 +30,17 @@ END $function$;
 -- The remembered stamps of deleted rows: the table's key under its own names and types, and the stamp. And the mark that
 -- says whether the table has a floor.
 CREATE OR REPLACE FUNCTION "replicator".tombstone_sql(plan jsonb) RETURNS SETOF text
-LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
+LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
     SELECT format('CREATE TABLE IF NOT EXISTS "replicator".tombstone_%s (%s, %I bigint NOT NULL, %I timestamptz NOT NULL, %I text COLLATE "C" NOT NULL, PRIMARY KEY (%s))',
                   plan->>'id', string_agg(format('%I %s%s NOT NULL', k->>'name', k->>'type', k->>'collation'), ', ' ORDER BY n),
                   plan->'stamp'->>0, plan->'stamp'->>1, plan->'stamp'->>2, string_agg(quote_ident(k->>'name'), ', ' ORDER BY n))
       FROM jsonb_array_elements(plan->'key') WITH ORDINALITY AS e(k, n)
+    UNION ALL
+    -- the key was given another type since: a deleted row's key must fit as the row's did
+    SELECT format('ALTER TABLE "replicator".tombstone_%s ALTER COLUMN %I TYPE %s%s USING %2$I::%3$s', plan->>'id', k->>'name', k->>'type', k->>'collation')
+      FROM jsonb_array_elements(plan->'key') AS e(k)
+      JOIN pg_attribute a ON a.attrelid = to_regclass(format('"replicator".tombstone_%s', plan->>'id')) AND a.attname = k->>'name' AND NOT a.attisdropped
+     WHERE format_type(a.atttypid, a.atttypmod) <> k->>'type'
     UNION ALL
     SELECT format('CREATE SEQUENCE IF NOT EXISTS "replicator".floor_mark_%s', plan->>'id')
     UNION ALL
@@ -45,6 +51,7 @@ CREATE OR REPLACE FUNCTION "replicator".functions_of_table_sql(plan jsonb) RETUR
 LANGUAGE plpgsql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
 BEGIN
     RETURN QUERY SELECT "replicator".stamp_functions_sql(plan);
+    RETURN NEXT "replicator".refuse_function_sql(plan);
     -- the careful line serves every form; the last definition of capture_<id> is the one of the form in use
     RETURN QUERY SELECT "replicator".row_capture_sql(plan);
     IF plan->>'capture' = 'statement' THEN
@@ -71,10 +78,7 @@ BEGIN
     RETURN QUERY SELECT format('note: trigger %1$I of %2$s sorts after ours and may change or cancel a row that was stamped already: ALTER TRIGGER %1$I ON %2$s RENAME TO %3$I', t.tgname, target, left('a_' || t.tgname, 63))
       FROM pg_trigger t WHERE t.tgrelid = target AND NOT t.tgisinternal AND t.tgname > 'zz_replicator_' AND t.tgname NOT LIKE 'zz\_replicator\_%'
        AND t.tgtype & 2 = 2;
-    RETURN QUERY SELECT format('note: column %I of %s takes its values from a sequence, which is not replicated: give each contour values of its own (ALTER SEQUENCE … INCREMENT BY <contours>, another start each)', a.attname, target)
-      FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-     WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped
-       AND (a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%');
+    RETURN QUERY SELECT "replicator".sequence_notes(target);
     RETURN QUERY SELECT format('note: rule %I of %s rewrites statements before our triggers see them', r.rulename, target)
       FROM pg_rewrite r WHERE r.ev_class = target;
     RETURN QUERY SELECT format('note: row level security of %s hides rows from the consumer unless its role may bypass it', target)

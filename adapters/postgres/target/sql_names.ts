@@ -4,6 +4,7 @@
  */
 import { quoteIdentifier } from "../connection.ts";
 import type { Column, TargetTable } from "./catalog.ts";
+import { readingOf } from "./readings.ts";
 import { rowText, type StampSql } from "./stamp_sql.ts";
 
 /** The columns one statement writes: what a chunk's rows have, in their order. */
@@ -63,11 +64,10 @@ export function textOf(shape: Shape, expression: (name: string) => string): stri
 
 /** `SELECT c1 …, ord FROM` the rows of a JSON array: `source` is an SQL expression of type json; ord counts from 1. */
 export function rowsOf(shape: Shape, source: string): string {
-  const defined = shape.columns.map(({ json, column }) => `${id(json)} ${column.json ? "text" : column.type}`);
+  const readings = shape.columns.map(({ column }) => readingOf(column));
+  const defined = shape.columns.map(({ json }, place) => `${id(json)} ${readings[place]?.as}`);
   const aliases = shape.columns.map((_, place) => `c${place + 1}`);
-  const selected = shape.columns.map(({ column }, place) =>
-    column.json ? `q.c${place + 1}::${column.type} AS c${place + 1}` : `q.c${place + 1}`,
-  );
+  const selected = aliases.map((alias, place) => `${readings[place]?.value(`q.${alias}`)} AS ${alias}`);
   return `SELECT ${selected.join(", ")}, q.ord
     FROM ROWS FROM (json_to_recordset(${source}) AS (${defined.join(", ")})) WITH ORDINALITY AS q(${aliases.join(", ")}, ord)`;
 }
