@@ -6,8 +6,10 @@ import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import process from "node:process";
 import type { MemoryHub } from "../adapters/memory/hub.ts";
+import { openAdmin } from "../adapters/postgres/admin/admin.ts";
 import { startApi } from "./api/server.ts";
 import type { Config } from "./config/config.ts";
+import { databaseAddress } from "./config/database_address.ts";
 import { Backoff } from "./core/backoff.ts";
 import { type Clock, systemClock } from "./core/clock.ts";
 import { isAbort, ReplicatorError } from "./core/errors.ts";
@@ -15,8 +17,10 @@ import type { Logger } from "./core/logger.ts";
 import { Loops } from "./core/loop.ts";
 import { Metrics } from "./core/metrics.ts";
 import { Closers } from "./core/service.ts";
+import { staleTable } from "./core/stale_table.ts";
 import { guardMemory } from "./memory_guard.ts";
-import { ProcessStatus, type StoreCounts } from "./process_status.ts";
+import { Outages, type ServerKind } from "./outages.ts";
+import { NO_COUNTS, ProcessStatus, type StoreCounts } from "./process_status.ts";
 import { openBroker, openSource, openTarget } from "./registry.ts";
 import { consumerRole } from "./roles/consumer_role.ts";
 import type { Engine } from "./roles/engine.ts";
@@ -40,14 +44,15 @@ const PROBE_DEADLINE_MS = 3_000;
 /** Parts of service.shutdown_timeout: for the loops to finish, then for the connections to close. */
 const FINISHING = 0.5;
 const CLOSING = 0.3;
-const NO_COUNTS: StoreCounts = { unpublished: 0, oldestSeconds: 0, lastQueueId: "0", parked: 0, dead: 0, conflicts: 0 };
 
 /**
  * Runs the configured roles until the signal aborts, then stops gracefully and logs the totals.
  * @throws ReplicatorError what waiting cannot mend: refused credentials, missing objects, a broken history
  */
 export async function run(options: RunOptions): Promise<void> {
-  const { config, version, logger } = options;
+  const { config, version } = options;
+  const outages = new Outages();
+  const logger = outages.once(options.logger);
   const clock = options.clock ?? systemClock;
   const closers = new Closers();
   const stop = new AbortController();
@@ -78,11 +83,14 @@ export async function run(options: RunOptions): Promise<void> {
     closers.add("broker", () => broker.close());
     const owner = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`;
     const engine: Engine = { config, broker, status, metrics, logger, clock, owner };
-    loops.add(guardMemory(clock, signal), watchBroker(engine, signal));
-    await startRoles(engine, loops, closers, signal);
+    const watch: Watch = (kind, name, ping) => loops.add(watchServer({ engine, outages, kind, name, ping }, signal));
+    loops.add(guardMemory(clock, signal));
+    watch("broker", `broker (${config.broker})`, (until) => broker.ping(until));
+    await startRoles(engine, { loops, closers, watch }, signal);
     if (!signal.aborted) {
       status.starting = null;
       logger.info({ roles: config.roles, broker: config.broker }, "running");
+      loops.add(tellStaleTables(engine, signal));
       options.onStarted?.({ port: api.port, status });
     }
     await loops.ended();
@@ -113,14 +121,23 @@ function onAbort(signal: AbortSignal, listener: () => void): void {
   else signal.addEventListener("abort", () => listener(), { once: true });
 }
 
+/** Begins to ask a server every second whether it answers. */
+type Watch = (kind: ServerKind, name: string, ping: (signal: AbortSignal) => Promise<void>) => void;
+
+interface Started {
+  readonly loops: Loops;
+  readonly closers: Closers;
+  readonly watch: Watch;
+}
+
 /** Opens the stores of the roles and starts their loops. Waits for the database for ever. */
-async function startRoles(engine: Engine, loops: Loops, closers: Closers, signal: AbortSignal): Promise<void> {
+async function startRoles(engine: Engine, { loops, closers, watch }: Started, signal: AbortSignal): Promise<void> {
   const { config, status, logger, clock } = engine;
   const counts: (() => Promise<Partial<StoreCounts>>)[] = [];
   if (config.roles.includes("publisher")) {
     const store = openSource(config, logger.child({ role: "publisher" }), clock);
     closers.add("source store", () => store.close());
-    loops.add(watch(engine, "database", (until) => store.ping(until), signal));
+    watch("database", "database", (until) => store.ping(until));
     const { epoch } = await waitFor(engine, "database", () => store.open(signal), signal);
     counts.push(() => store.backlog());
     loops.add(...(await waitFor(engine, "database", () => publisherRole(engine, store, epoch, signal), signal)));
@@ -128,7 +145,7 @@ async function startRoles(engine: Engine, loops: Loops, closers: Closers, signal
   if (config.roles.includes("consumer")) {
     const store = openTarget(config, logger.child({ role: "consumer" }), clock);
     closers.add("target store", () => store.close());
-    loops.add(watch(engine, "target database", (until) => store.ping(until), signal));
+    watch("database", "target database", (until) => store.ping(until));
     await waitFor(engine, "target database", () => store.open(signal), signal);
     counts.push(() => store.counts());
     loops.add(consumerRole(engine, store, signal));
@@ -155,31 +172,48 @@ async function waitFor<T>(engine: Engine, server: string, step: () => Promise<T>
   }
 }
 
-function watchBroker(engine: Engine, signal: AbortSignal): Promise<void> {
-  return watch(engine, `broker (${engine.config.broker})`, (until) => engine.broker.ping(until), signal);
+/** Changes of a table whose functions no longer fit may be captured in a slower form, or not at all: worth a line each. */
+async function tellStaleTables({ config, logger }: Engine, signal: AbortSignal): Promise<void> {
+  const admin = openAdmin({ ...databaseAddress(config), schema: config.database.schema, max: 1, logger });
+  try {
+    for (const state of await admin.listTables(signal)) {
+      const finding = staleTable(state);
+      if (finding) logger.warn({ code: finding.code, table: state.table, remedy: finding.remedy }, finding.message);
+    }
+  } catch (error) {
+    // The loops find out for themselves what is wrong with the database.
+    if (!(error instanceof ReplicatorError)) throw error;
+    logger.debug({ code: error.code, reason: error.message }, "cannot look for tables whose functions are stale");
+  } finally {
+    await admin.close();
+  }
+}
+
+interface Watched {
+  readonly engine: Engine;
+  readonly outages: Outages;
+  readonly kind: ServerKind;
+  readonly name: string;
+  ping(signal: AbortSignal): Promise<void>;
 }
 
 /** Asks a server every second whether it answers; /ready tells. Refused credentials end the run. */
-async function watch(
-  engine: Engine,
-  name: string,
-  ping: (signal: AbortSignal) => Promise<void>,
-  signal: AbortSignal,
-): Promise<void> {
+async function watchServer({ engine, outages, kind, name, ping }: Watched, signal: AbortSignal): Promise<void> {
   const { status, clock, logger } = engine;
   const backoff = new Backoff({ firstMs: PROBE_EVERY_MS, maxMs: 2 * PROBE_EVERY_MS });
   let away = false;
   while (!signal.aborted) {
     try {
       await ping(AbortSignal.any([signal, AbortSignal.timeout(PROBE_DEADLINE_MS)]));
-      if (away) logger.info({ server: name }, `${name} answers again`);
+      if (outages.over(kind)) logger.info({ server: name }, `${name} answers again`);
       away = false;
       status.server(name, null);
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof ReplicatorError && error.retry === "never") throw error;
       const reason = error instanceof Error && !isTimeout(error) ? error.message : "does not answer";
-      if (!away) logger.warn({ server: name, reason }, `${name} does not answer, waiting for it`);
+      const first = outages.tell(kind);
+      logger[first ? "warn" : "debug"]({ server: name, reason }, `${name} does not answer, waiting for it`);
       away = true;
       status.server(name, reason);
     }

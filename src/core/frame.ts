@@ -9,7 +9,7 @@
  * {…row…}
  * ```
  */
-import type { Chunk, ChunkHeader } from "./chunk.ts";
+import type { Chunk, ChunkHeader, Operation } from "./chunk.ts";
 import { ReplicatorError } from "./errors.ts";
 
 export interface FrameHeader {
@@ -24,7 +24,8 @@ export interface Frame extends FrameHeader {
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { fatal: true });
+// A piece of a large row may begin with U+FEFF: it is text, no byte order mark (I7).
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const NEWLINE = 10;
 
 /** Deterministic: the same chunks give the same bytes (I13). */
@@ -50,7 +51,7 @@ export function decodeFrame(body: Uint8Array): Frame {
     const value: unknown = JSON.parse(decoder.decode(body.subarray(offset, end)));
     offset = end + 1;
     if (typeof value !== "object" || value === null) throw badFrame("has a header line that is no JSON object");
-    return value as Record<string, unknown>;
+    return { ...value };
   };
   const readText = (bytes: number): string => {
     if (!Number.isSafeInteger(bytes) || bytes < 1 || offset + bytes > body.length)
@@ -65,10 +66,10 @@ export function decodeFrame(body: Uint8Array): Frame {
     const count = Number(head.chunks);
     const chunks: Chunk[] = [];
     for (let n = 0; n < count; n++) {
-      const { bytes, old_bytes, ...header } = readLine();
-      const data = readText(Number(bytes));
-      const old = Number(old_bytes) > 0 ? readText(Number(old_bytes)) : null;
-      chunks.push({ ...(header as unknown as ChunkHeader), data, old });
+      const header = readLine();
+      const data = readText(Number(header.bytes));
+      const old = Number(header.old_bytes) > 0 ? readText(Number(header.old_bytes)) : null;
+      chunks.push({ ...chunkHeader(header), data, old });
     }
     if (offset !== body.length) throw badFrame("has bytes after its last chunk");
     return {
@@ -82,6 +83,57 @@ export function decodeFrame(body: Uint8Array): Frame {
     if (error instanceof ReplicatorError) throw error;
     throw badFrame("does not parse", error);
   }
+}
+
+/** Once a chunk: what other programs wrote is taken for a header only when it is one. */
+function chunkHeader(header: Readonly<Record<string, unknown>>): ChunkHeader {
+  const { operation, rows, key, stamp, fragment } = header;
+  if (!isOperation(operation)) throw badFrame(`has a chunk with operation ${JSON.stringify(operation)}`);
+  const [version, updatedAt, updatedBy, ...others] = names(stamp, "stamp");
+  if (version === undefined || updatedAt === undefined || updatedBy === undefined || others.length > 0)
+    throw badFrame("has a chunk whose stamp is not three columns");
+  return {
+    schema: text(header, "schema"),
+    table: text(header, "table"),
+    operation,
+    transaction: text(header, "transaction"),
+    first_queue_id: text(header, "first_queue_id"),
+    captured_at: text(header, "captured_at"),
+    rows: count(rows, "rows", 1),
+    key: names(key, "key"),
+    stamp: [version, updatedAt, updatedBy],
+    ...(fragment === undefined ? {} : { fragment: fragmentOf(fragment) }),
+  };
+}
+
+const OPERATIONS: ReadonlySet<unknown> = new Set<Operation>(["INSERT", "UPDATE", "DELETE", "TRUNCATE", "SNAPSHOT"]);
+
+function isOperation(value: unknown): value is Operation {
+  return OPERATIONS.has(value);
+}
+
+function fragmentOf(value: unknown): NonNullable<ChunkHeader["fragment"]> {
+  if (typeof value !== "object" || value === null || !("index" in value) || !("count" in value))
+    throw badFrame("has a chunk whose fragment has no index and count");
+  return { index: count(value.index, "fragment.index", 0), count: count(value.count, "fragment.count", 1) };
+}
+
+function text(header: Readonly<Record<string, unknown>>, member: string): string {
+  const value = header[member];
+  if (typeof value !== "string") throw badFrame(`has a chunk whose "${member}" is no text`);
+  return value;
+}
+
+function count(value: unknown, member: string, least: number): number {
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < least)
+    throw badFrame(`has a chunk whose "${member}" is ${JSON.stringify(value)}`);
+  return value;
+}
+
+function names(value: unknown, member: string): readonly string[] {
+  if (!Array.isArray(value) || !value.every((name) => typeof name === "string"))
+    throw badFrame(`has a chunk whose "${member}" is no list of columns`);
+  return value;
 }
 
 function line(value: object): Uint8Array {

@@ -15,10 +15,11 @@ const root = join(import.meta.dir, "../..");
 const ORDINARY = 65534;
 const MARK = "REPLICATOR_DEMO_TEST";
 const servers: Server[] = [];
-const children: ChildProcess[] = [];
+const demos: Demo[] = [];
 
 afterEach(() => {
-  for (const child of children.splice(0)) if (child.exitCode === null) child.kill("SIGKILL");
+  // Also what a demo that failed its test has left.
+  for (const demo of demos.splice(0)) kill(demo, /./);
   for (const server of servers.splice(0)) server.close();
 });
 
@@ -32,8 +33,7 @@ interface Demo {
 }
 
 /** Without a terminal; in a process group of its own, as a shell starts it. */
-function makeDemo(args: string, user: { uid?: number; gid?: number } = {}): Demo {
-  const folder = scratch("demo");
+function makeDemo(args: string, user: { uid?: number; gid?: number } = {}, folder = scratch("demo")): Demo {
   chmodSync(folder, 0o777);
   const mark = crypto.randomUUID();
   const child = spawn("make", ["demo", `ARGS=${args}`], {
@@ -43,14 +43,22 @@ function makeDemo(args: string, user: { uid?: number; gid?: number } = {}): Demo
     env: { ...process.env, TMPDIR: folder, HOME: folder, [MARK]: mark, MAKEFLAGS: "" },
     ...user,
   });
-  children.push(child);
   let text = "";
   child.stdout?.on("data", (data) => (text += data));
   child.stderr?.on("data", (data) => (text += data));
   const ended = new Promise<number>((resolve) =>
     child.on("close", (code, signal) => resolve(code ?? (signal ? -1 : 0))),
   );
-  return { child, folder, ended, output: () => text, processes: () => marked(`${MARK}=${mark}`) };
+  const demo = { child, folder, ended, output: () => text, processes: () => marked(`${MARK}=${mark}`) };
+  demos.push(demo);
+  return demo;
+}
+
+/** Those of its processes whose command line is one of these. */
+function kill(demo: Demo, ...programs: readonly RegExp[]): void {
+  for (const line of demo.processes()) {
+    if (programs.some((program) => program.test(line))) process.kill(Number.parseInt(line, 10), "SIGKILL");
+  }
 }
 
 function marked(mark: string): string[] {
@@ -134,6 +142,45 @@ describeWith(["postgres:17"], "make demo", () => {
     await impatient.ended;
     await leavesNothing(impatient);
   }, 180_000);
+
+  const started = async () => {
+    const demo = makeDemo("--seconds 600");
+    await until("it runs", () => demo.output().includes("Look inside while it runs") || demo.output(), 60_000);
+    return demo;
+  };
+  const [PROGRAM, WATCHDOG] = [/main\.ts demo/, /replicator-demo-\d+-\w+ *$/];
+
+  test("killed with SIGKILL it leaves no server running and no folder", async () => {
+    const demo = await started();
+    kill(demo, PROGRAM);
+    await demo.ended;
+    await leavesNothing(demo);
+  }, 120_000);
+
+  test("what it leaves when its watchdog was killed too is ended and removed by the next demo", async () => {
+    const demo = await started();
+    kill(demo, WATCHDOG);
+    await until("the watchdog is gone", () => !demo.processes().some((line) => WATCHDOG.test(line)));
+    kill(demo, PROGRAM);
+    await demo.ended;
+    expect(demo.processes().filter((line) => line.includes("/postgres -D"))).toHaveLength(2);
+    const next = makeDemo("--seconds 1", {}, demo.folder);
+    expect([await next.ended, next.output()]).toEqual([
+      0,
+      expect.stringContaining("Removed what a demo that was killed"),
+    ]);
+    await leavesNothing(demo);
+    await leavesNothing(next);
+  }, 120_000);
+
+  test("the folder of a demo that runs is nobody else's to remove", async () => {
+    const demo = await started();
+    const next = makeDemo("--seconds 1", {}, demo.folder);
+    expect([await next.ended, next.output()]).toEqual([0, expect.not.stringContaining("Removed")]);
+    process.kill(-(demo.child.pid as number), "SIGINT");
+    await demo.ended;
+    await leavesNothing(demo);
+  }, 120_000);
 
   test("a port that is taken between choosing and using it is given up for another one", async () => {
     const folder = scratch("embedded");

@@ -1,50 +1,11 @@
 /** What people do to streams and durables while we read, and what a slow reader may hold. */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import type { JetStreamManager } from "@nats-io/jetstream";
-import type { NatsConnection } from "@nats-io/transport-node";
-import type { NatsBroker } from "../../adapters/nats/broker.ts";
-import type { NatsOptions } from "../../adapters/nats/options.ts";
+import { describe, expect, test } from "bun:test";
 import type { Channel } from "../../src/core/channel.ts";
-import { type NatsServer, startNats } from "../servers/nats.ts";
 import { until } from "../support/until.ts";
-import { administrator, messages, natsBroker, newChannel, Reader, range, sendAll } from "./nats_support.ts";
+import { messages, oneServer, Reader, range, sendAll, streamOf } from "./nats_support.ts";
 
-let server: NatsServer;
-let manager: JetStreamManager;
-let nc: NatsConnection;
-const open: NatsBroker[] = [];
-const readers: Reader[] = [];
-const never = new AbortController().signal;
-
-beforeAll(async () => {
-  server = await startNats();
-  ({ nc, manager } = await administrator(server.url));
-});
-afterEach(async () => {
-  for (const reader of readers.splice(0)) await reader.stop();
-  for (const made of open.splice(0)) await made.close();
-});
-afterAll(async () => {
-  await nc.close();
-  await server.close();
-});
-
-function broker(options: Partial<NatsOptions> = {}): NatsBroker {
-  const made = natsBroker({ servers: [server.url], ...options });
-  open.push(made);
-  return made;
-}
-function read(one: NatsBroker, channel: Channel, group?: string): Reader {
-  const reader = new Reader(one, channel, group);
-  readers.push(reader);
-  return reader;
-}
-async function ensured(one: NatsBroker): Promise<Channel> {
-  const channel = newChannel();
-  await one.ensureChannel(channel, never);
-  return channel;
-}
-const streamOf = (channel: Channel) => `replicator_${channel.contour}`;
+const nats = oneServer();
+const { broker, read, ensured } = nats;
 
 describe("a running read", () => {
   test("goes on after its durable was deleted by hand, missing and repeating nothing", async () => {
@@ -54,8 +15,8 @@ describe("a running read", () => {
     await sendAll(one, channel, messages(channel, 1, 10));
     await reader.reached(10);
     for (let round = 1; round <= 3; round++) {
-      const [durable] = await manager.consumers.list(streamOf(channel)).next();
-      await manager.consumers.delete(streamOf(channel), durable?.name ?? "");
+      const [durable] = await nats.manager.consumers.list(streamOf(channel)).next();
+      await nats.manager.consumers.delete(streamOf(channel), durable?.name ?? "");
       await sendAll(one, channel, messages(channel, round * 10 + 1, round * 10 + 10));
       await reader.reached(round * 10 + 10);
     }
@@ -63,13 +24,26 @@ describe("a running read", () => {
     expect(reader.claims.length).toBe(1);
   });
 
+  test("goes on when its durable stands still: paused by hand, heartbeats go on and no message comes", async () => {
+    const one = broker();
+    const channel = await ensured(one);
+    const reader = read(one, channel);
+    await sendAll(one, channel, messages(channel, 1, 10));
+    await reader.reached(10);
+    const [durable] = await nats.manager.consumers.list(streamOf(channel)).next();
+    await nats.manager.consumers.pause(streamOf(channel), durable?.name ?? "", new Date(Date.now() + 3_600_000));
+    await sendAll(one, channel, messages(channel, 11, 20));
+    await reader.reached(20);
+    expect(reader.applied).toEqual(range(1, 20));
+  }, 60_000);
+
   test("goes on behind a purge", async () => {
     const one = broker();
     const channel = await ensured(one);
     const reader = read(one, channel);
     await sendAll(one, channel, messages(channel, 1, 10));
     await reader.reached(10);
-    await manager.streams.purge(streamOf(channel));
+    await nats.manager.streams.purge(streamOf(channel));
     await sendAll(one, channel, messages(channel, 11, 20));
     await reader.reached(20);
     expect(reader.applied).toEqual(range(1, 20));
@@ -81,9 +55,9 @@ describe("a running read", () => {
     const reader = read(one, channel);
     await sendAll(one, channel, messages(channel, 1, 10));
     await reader.reached(10);
-    const { config } = await manager.streams.info(streamOf(channel));
-    await manager.streams.delete(streamOf(channel));
-    await manager.streams.add(config);
+    const { config } = await nats.manager.streams.info(streamOf(channel));
+    await nats.manager.streams.delete(streamOf(channel));
+    await nats.manager.streams.add(config);
     await sendAll(one, channel, messages(channel, 11, 30));
     await reader.reached(30);
     expect(reader.applied).toEqual(range(1, 30));
@@ -97,7 +71,7 @@ describe("a running read", () => {
     const reader = read(broker(), channel);
     await sendAll(one, channel, messages(channel, 1, 10));
     await reader.reached(10);
-    await manager.streams.delete(streamOf(channel));
+    await nats.manager.streams.delete(streamOf(channel));
     await sendAll(one, channel, messages(channel, 11, 20), 2_000);
     await reader.reached(20);
     expect(reader.applied).toEqual(range(1, 20));

@@ -1,64 +1,27 @@
 /** Streams that are there already, and what the server's memory of message ids hides. */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { DiscardPolicy, type JetStreamManager, RetentionPolicy } from "@nats-io/jetstream";
-import { millis, type NatsConnection } from "@nats-io/transport-node";
-import type { NatsBroker } from "../../adapters/nats/broker.ts";
-import type { NatsOptions } from "../../adapters/nats/options.ts";
+import { describe, expect, test } from "bun:test";
+import { DiscardPolicy, RetentionPolicy } from "@nats-io/jetstream";
+import { millis } from "@nats-io/transport-node";
 import type { Channel } from "../../src/core/channel.ts";
-import { type NatsServer, startNats } from "../servers/nats.ts";
 import {
-  administrator,
   failures,
   messages,
-  natsBroker,
+  never,
   newChannel,
-  Reader,
+  oneServer,
   range,
   rejection,
   sendAll,
+  streamOf,
 } from "./nats_support.ts";
 
-let server: NatsServer;
-let manager: JetStreamManager;
-let nc: NatsConnection;
-const open: NatsBroker[] = [];
-const readers: Reader[] = [];
-const never = new AbortController().signal;
-
-beforeAll(async () => {
-  server = await startNats();
-  ({ nc, manager } = await administrator(server.url));
-});
-afterEach(async () => {
-  for (const reader of readers.splice(0)) await reader.stop();
-  for (const made of open.splice(0)) await made.close();
-});
-afterAll(async () => {
-  await nc.close();
-  await server.close();
-});
-
-function broker(options: Partial<NatsOptions> = {}): NatsBroker {
-  const made = natsBroker({ servers: [server.url], ...options });
-  open.push(made);
-  return made;
-}
-function read(one: NatsBroker, channel: Channel, group?: string): Reader {
-  const reader = new Reader(one, channel, group);
-  readers.push(reader);
-  return reader;
-}
-async function ensured(one: NatsBroker): Promise<Channel> {
-  const channel = newChannel();
-  await one.ensureChannel(channel, never);
-  return channel;
-}
-const streamOf = (channel: Channel) => `replicator_${channel.contour}`;
+const nats = oneServer();
+const { broker, read, ensured } = nats;
 async function stored(channel: Channel): Promise<number[]> {
   const sequences: number[] = [];
-  const { state } = await manager.streams.info(streamOf(channel));
+  const { state } = await nats.manager.streams.info(streamOf(channel));
   for (let at = state.first_seq; at <= state.last_seq; at++) {
-    const message = await manager.streams.getMessage(streamOf(channel), { seq: at });
+    const message = await nats.manager.streams.getMessage(streamOf(channel), { seq: at });
     if (message) sequences.push(Number(message.header.get("replicator-sequence")));
   }
   return sequences;
@@ -67,7 +30,7 @@ async function stored(channel: Channel): Promise<number[]> {
 describe("the stream of a contour", () => {
   test("is made on disk, kept by age only, and never drops what is unread to make room", async () => {
     const channel = await ensured(broker({ retentionMs: 7 * 86_400_000 }));
-    const { config } = await manager.streams.info(streamOf(channel));
+    const { config } = await nats.manager.streams.info(streamOf(channel));
     expect(config).toMatchObject({
       subjects: [`replicator.${channel.contour}.>`],
       storage: "file",
@@ -83,25 +46,29 @@ describe("the stream of a contour", () => {
 
   test("is left as it is when it is there, whatever the configuration says", async () => {
     const channel = newChannel();
-    await manager.streams.add({ name: streamOf(channel), subjects: [`replicator.${channel.contour}.>`], max_msgs: 7 });
+    await nats.manager.streams.add({
+      name: streamOf(channel),
+      subjects: [`replicator.${channel.contour}.>`],
+      max_msgs: 7,
+    });
     await broker().ensureChannel(channel, never);
-    expect((await manager.streams.info(streamOf(channel))).config).toMatchObject({ max_msgs: 7, max_age: 0 });
+    expect((await nats.manager.streams.info(streamOf(channel))).config).toMatchObject({ max_msgs: 7, max_age: 0 });
   });
 
   test("gets the contour's subjects when it has a part of them only", async () => {
     const channel = newChannel();
-    await manager.streams.add({
+    await nats.manager.streams.add({
       name: streamOf(channel),
       subjects: [`replicator.${channel.contour}.changes`, `other.${channel.contour}`],
     });
     await broker().ensureChannel(channel, never);
-    const { config } = await manager.streams.info(streamOf(channel));
+    const { config } = await nats.manager.streams.info(streamOf(channel));
     expect(config.subjects).toEqual([`other.${channel.contour}`, `replicator.${channel.contour}.>`]);
   });
 
   test("is refused when it removes what another contour has not read", async () => {
     const channel = newChannel();
-    await manager.streams.add({
+    await nats.manager.streams.add({
       name: streamOf(channel),
       subjects: [`replicator.${channel.contour}.>`],
       retention: RetentionPolicy.Workqueue,
@@ -118,7 +85,10 @@ describe("the stream of a contour", () => {
 
   test("is refused when another stream has its subjects", async () => {
     const channel = newChannel();
-    await manager.streams.add({ name: `foreign_${channel.contour}`, subjects: [`replicator.${channel.contour}.*`] });
+    await nats.manager.streams.add({
+      name: `foreign_${channel.contour}`,
+      subjects: [`replicator.${channel.contour}.*`],
+    });
     const error = await rejection(broker().ensureChannel(channel, never));
     expect(error).toMatchObject({
       code: "broker.subject_overlap",
@@ -138,7 +108,7 @@ describe("the stream of a contour", () => {
 
   test("limits that drop the oldest messages are a finding of check, with the command", async () => {
     const channel = newChannel();
-    await manager.streams.add({
+    await nats.manager.streams.add({
       name: streamOf(channel),
       subjects: [`replicator.${channel.contour}.>`],
       max_bytes: 1_000_000,
@@ -160,7 +130,7 @@ describe("the stream of a contour", () => {
   test("a full one fails the send with broker.storage_full and keeps what it has", async () => {
     const one = broker();
     const channel = await ensured(one);
-    await manager.streams.update(streamOf(channel), { max_msgs: 3 });
+    await nats.manager.streams.update(streamOf(channel), { max_msgs: 3 });
     const errors = failures(await one.publisher().send(channel, messages(channel, 1, 5), 5_000));
     expect(errors.map((error) => [error.code, error.retry])).toEqual([
       ["broker.storage_full", "backoff"],
@@ -175,7 +145,7 @@ describe("I5: a confirmed message stands in the stream behind its predecessors",
     const one = broker();
     const channel = await ensured(one);
     await sendAll(one, channel, messages(channel, 1, 5));
-    await manager.streams.purge(streamOf(channel));
+    await nats.manager.streams.purge(streamOf(channel));
     await sendAll(one, channel, messages(channel, 1, 5));
     expect(await stored(channel)).toEqual(range(1, 5));
   });
@@ -184,7 +154,7 @@ describe("I5: a confirmed message stands in the stream behind its predecessors",
     const one = broker();
     const channel = await ensured(one);
     await sendAll(one, channel, messages(channel, 1, 6));
-    await manager.streams.deleteMessage(streamOf(channel), 3);
+    await nats.manager.streams.deleteMessage(streamOf(channel), 3);
     await sendAll(one, channel, messages(channel, 2, 6));
     expect((await stored(channel)).slice(-4)).toEqual(range(3, 6));
   });

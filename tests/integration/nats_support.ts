@@ -1,4 +1,5 @@
 /** Tools of the NATS tests: brokers with test settings, an administrator's connection, a reader that goes on over claims. */
+import { afterAll, afterEach, beforeAll } from "bun:test";
 import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { createNatsBroker, type NatsBroker } from "../../adapters/nats/broker.ts";
@@ -9,6 +10,7 @@ import { systemClock } from "../../src/core/clock.ts";
 import type { ReplicatorError } from "../../src/core/errors.ts";
 import { type Logger, silentLogger } from "../../src/core/logger.ts";
 import { HEADER, type Message, messageId } from "../../src/core/message.ts";
+import { startNats } from "../servers/nats.ts";
 import { until } from "../support/until.ts";
 
 export function natsBroker(overrides: Partial<NatsOptions> & Pick<NatsOptions, "servers">): NatsBroker {
@@ -140,4 +142,66 @@ export async function rejection(promise: Promise<unknown>): Promise<unknown> {
     () => null,
     (error: unknown) => error,
   );
+}
+
+export const never = new AbortController().signal;
+
+export function streamOf(channel: Channel): string {
+  return `replicator_${channel.contour}`;
+}
+
+/** What a file's tests share: one server, from before the first to after the last of them. */
+export interface OneServer {
+  readonly manager: JetStreamManager;
+  /** Closed after the test. */
+  broker(options?: Partial<NatsOptions>): NatsBroker;
+  /** Reads at once; stopped after the test. */
+  read(one: NatsBroker, channel: Channel, group?: string): Reader;
+  /** A new channel whose stream is there. */
+  ensured(one: NatsBroker): Promise<Channel>;
+}
+
+/** To be called at the top of a test file: registers its hooks. */
+export function oneServer(): OneServer {
+  const open: NatsBroker[] = [];
+  const readers: Reader[] = [];
+  const closers: (() => Promise<void>)[] = [];
+  let url = "";
+  let manager: JetStreamManager | undefined;
+  beforeAll(async () => {
+    const server = await startNats();
+    closers.push(() => server.close());
+    url = server.url;
+    const person = await administrator(url);
+    closers.push(() => person.nc.close());
+    manager = person.manager;
+  });
+  afterEach(async () => {
+    for (const reader of readers.splice(0)) await reader.stop();
+    for (const made of open.splice(0)) await made.close();
+  });
+  afterAll(async () => {
+    for (const close of closers.splice(0).reverse()) await close();
+  });
+  return {
+    get manager() {
+      if (!manager) throw new Error("The server is started before the first test");
+      return manager;
+    },
+    broker(options = {}) {
+      const made = natsBroker({ servers: [url], ...options });
+      open.push(made);
+      return made;
+    },
+    read(one, channel, group) {
+      const reader = new Reader(one, channel, group);
+      readers.push(reader);
+      return reader;
+    },
+    async ensured(one) {
+      const channel = newChannel();
+      await one.ensureChannel(channel, never);
+      return channel;
+    },
+  };
 }

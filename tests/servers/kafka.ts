@@ -1,11 +1,11 @@
 /** Real Kafka brokers: KRaft, broker and controller in one process. */
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { kafkaLibs, which } from "../../tools/cache.mjs";
-import { launch, type ServerProcess } from "./process.ts";
 import { freePort, scratch } from "./scratch.ts";
+import { type TestServer, testServer } from "./server.ts";
 
 export interface KafkaOptions {
   /** PEM texts. `bootstrap` then speaks TLS only; `clientAuth` makes it ask for the client's certificate. */
@@ -22,23 +22,11 @@ export interface KafkaOptions {
   readonly java?: readonly string[];
 }
 
-export interface KafkaServer {
+export interface KafkaServer extends TestServer {
   /** host:port for clients: with TLS and SCRAM when they were asked for. */
   readonly bootstrap: string;
   /** host:port of the listener without either, for setting things up. */
   readonly plainBootstrap: string;
-  /** SIGTERM: a controlled shutdown. Its data stays. */
-  stop(): Promise<void>;
-  /** SIGKILL. */
-  kill(): Promise<void>;
-  /** On the same data and ports; resolves when it takes requests. */
-  start(): Promise<void>;
-  /** For good: at once, and its data goes. Twice is no error. */
-  close(): Promise<void>;
-  /** SIGSTOP: connections stay open and nothing answers. */
-  pause(): void;
-  unpause(): void;
-  log(): string;
 }
 
 const JAVA = ["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
@@ -90,37 +78,18 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaServe
   );
   const common = logging(folder);
   format(common, properties, options.sasl);
-  const logFile = join(folder, "server.log");
-  let running: ServerProcess | undefined;
-
   const server: KafkaServer = {
+    ...testServer({
+      name: "Kafka",
+      program: java(),
+      args: [...(options.java ?? JAVA), ...common, "kafka.Kafka", properties],
+      cwd: folder,
+      folder,
+      ready: /\[KafkaRaftServer nodeId=1\] Kafka Server started/,
+      timeoutMs: 90_000,
+    }),
     bootstrap: isSecured ? `localhost:${secure}` : `127.0.0.1:${plain}`,
     plainBootstrap: `127.0.0.1:${plain}`,
-    async stop() {
-      await running?.end("SIGTERM");
-    },
-    async kill() {
-      await running?.end("SIGKILL");
-    },
-    async start() {
-      if (running?.running) return;
-      running = await launch({
-        name: "Kafka",
-        program: java(),
-        args: [...(options.java ?? JAVA), ...common, "kafka.Kafka", properties],
-        cwd: folder,
-        logFile,
-        ready: /\[KafkaRaftServer nodeId=1\] Kafka Server started/,
-        timeoutMs: 90_000,
-      });
-    },
-    async close() {
-      await running?.endAtOnce();
-      rmSync(folder, { recursive: true, force: true });
-    },
-    pause: () => running?.signalAll("SIGSTOP"),
-    unpause: () => running?.signalAll("SIGCONT"),
-    log: () => (existsSync(logFile) ? readFileSync(logFile, "utf8") : ""),
   };
   await server.start();
   return server;

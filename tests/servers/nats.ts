@@ -1,9 +1,9 @@
 /** Real nats-servers with JetStream. */
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { natsServer } from "../../tools/cache.mjs";
-import { launch, type ServerProcess } from "./process.ts";
 import { freePort, scratch } from "./scratch.ts";
+import { type TestServer, testServer } from "./server.ts";
 
 export interface NatsOptions {
   readonly name?: string;
@@ -18,21 +18,9 @@ export interface NatsOptions {
   readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string; readonly verify?: boolean };
 }
 
-export interface NatsServer {
+export interface NatsServer extends TestServer {
   readonly port: number;
   readonly url: string;
-  /** SIGTERM. Its data stays. */
-  stop(): Promise<void>;
-  /** SIGKILL. */
-  kill(): Promise<void>;
-  /** On the same data and port; resolves when it takes connections. */
-  start(): Promise<void>;
-  /** For good: at once, and its data goes. Twice is no error. */
-  close(): Promise<void>;
-  /** SIGSTOP: connections stay open and nothing answers. */
-  pause(): void;
-  unpause(): void;
-  log(): string;
 }
 
 /** A started server of its own. It ends with this process if nobody stops it. */
@@ -53,36 +41,17 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
     options.config ?? "",
   ];
   writeFileSync(configFile, `${lines.join("\n")}\n`);
-  const logFile = join(folder, "server.log");
-  let running: ServerProcess | undefined;
-
   const server: NatsServer = {
+    ...testServer({
+      name: "nats-server",
+      program,
+      args: ["-c", configFile],
+      cwd: folder,
+      folder,
+      ready: /Server is ready/,
+    }),
     port,
     url: `nats://${options.tls ? "localhost" : "127.0.0.1"}:${port}`,
-    async stop() {
-      await running?.end("SIGTERM");
-    },
-    async kill() {
-      await running?.end("SIGKILL");
-    },
-    async start() {
-      if (running?.running) return;
-      running = await launch({
-        name: "nats-server",
-        program,
-        args: ["-c", configFile],
-        cwd: folder,
-        logFile,
-        ready: /Server is ready/,
-      });
-    },
-    async close() {
-      await running?.endAtOnce();
-      rmSync(folder, { recursive: true, force: true });
-    },
-    pause: () => running?.signalAll("SIGSTOP"),
-    unpause: () => running?.signalAll("SIGCONT"),
-    log: () => (existsSync(logFile) ? readFileSync(logFile, "utf8") : ""),
   };
   await server.start();
   return server;

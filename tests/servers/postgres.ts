@@ -1,11 +1,11 @@
 /** Real PostgreSQL servers, each with its own data directory and port. */
 import { spawnSync } from "node:child_process";
-import { appendFileSync, chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, chmodSync, existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import postgres from "postgres";
 import { postgresHome } from "../../tools/cache.mjs";
-import { launch, type ServerProcess } from "./process.ts";
 import { asServerUser, freePort, giveToServer, reachable, scratch } from "./scratch.ts";
+import { type TestServer, testServer } from "./server.ts";
 
 export type PostgresMajor = 14 | 15 | 16 | 17 | 18;
 export const MAJORS: readonly PostgresMajor[] = [14, 15, 16, 17, 18];
@@ -34,7 +34,7 @@ export interface PostgresOptions {
   readonly hba?: readonly string[];
 }
 
-export interface PostgresServer {
+export interface PostgresServer extends TestServer {
   readonly major: PostgresMajor;
   readonly port: number;
   readonly host: string;
@@ -45,17 +45,8 @@ export interface PostgresServer {
   url(database?: string, user?: string, password?: string): string;
   /** Makes a database (of a name of its own when none is given) and returns its URL. */
   createDatabase(name?: string): Promise<string>;
-  /** fast: SIGINT; immediate: SIGQUIT, as a crash; kill: SIGKILL to the postmaster and all backends. Twice is no error. */
+  /** fast: SIGINT; immediate: SIGQUIT, as a crash; kill: as kill(). */
   stop(mode?: "fast" | "immediate" | "kill"): Promise<void>;
-  /** On the same data directory and port; resolves when it takes connections. */
-  start(): Promise<void>;
-  /** For good: at once, and its data goes. Twice is no error. */
-  close(): Promise<void>;
-  /** SIGSTOP to all its processes: connections stay open and nothing answers. */
-  pause(): void;
-  unpause(): void;
-  /** All it has logged. */
-  log(): string;
 }
 
 /** A started server of its own. It ends with this process if nobody stops it. */
@@ -64,14 +55,23 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   const folder = scratch(`postgres-${major}`);
   giveToServer(folder);
   const dataDir = join(folder, "data");
-  const logFile = join(folder, "server.log");
   run("cp", ["-Rp", template(major), dataDir]);
   const port = await freePort();
   configure(dataDir, port, options);
-  let running: ServerProcess | undefined;
   let serial = 0;
+  const program = testServer({
+    name: `PostgreSQL ${major}`,
+    program: join(home(major), "bin", "postgres"),
+    args: ["-D", dataDir],
+    folder,
+    ready: /database system is ready to accept (read-only )?connections/,
+    quit: "SIGQUIT",
+    timeoutMs: 60_000,
+    ...asServerUser,
+  });
 
   const server: PostgresServer = {
+    ...program,
     major,
     port,
     host: "127.0.0.1",
@@ -88,29 +88,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       }
       return server.url(name);
     },
-    async stop(mode = "fast") {
-      await running?.end(({ fast: "SIGINT", immediate: "SIGQUIT", kill: "SIGKILL" } as const)[mode]);
-    },
-    async start() {
-      if (running?.running) return;
-      running = await launch({
-        name: `PostgreSQL ${major}`,
-        program: join(home(major), "bin", "postgres"),
-        args: ["-D", dataDir],
-        logFile,
-        ready: /database system is ready to accept (read-only )?connections/,
-        quit: "SIGQUIT",
-        timeoutMs: 60_000,
-        ...asServerUser,
-      });
-    },
-    async close() {
-      await running?.endAtOnce();
-      rmSync(folder, { recursive: true, force: true });
-    },
-    pause: () => running?.signalAll("SIGSTOP"),
-    unpause: () => running?.signalAll("SIGCONT"),
-    log: () => (existsSync(logFile) ? readFileSync(logFile, "utf8") : ""),
+    stop: (mode = "fast") => program.end(({ fast: "SIGINT", immediate: "SIGQUIT", kill: "SIGKILL" } as const)[mode]),
   };
   await server.start();
   return server;

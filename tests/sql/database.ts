@@ -63,6 +63,11 @@ export async function freshSetup(options: InstallOptions = {}): Promise<Database
   };
 }
 
+/** The one column of a query, as text. */
+export async function texts(sql: postgres.Sql, query: string): Promise<string[]> {
+  return (await sql.unsafe<{ text: string }[]>(`SELECT x AS text FROM (${query}) q(x)`)).map(({ text }) => text);
+}
+
 export interface Captured {
   readonly operation: "I" | "U" | "D" | "T";
   /** The JSON text of the row, exactly as captured. */

@@ -1,4 +1,4 @@
-/** Setup, refresh and removal of a table; twice without harm; other schema names; psql. */
+/** Setup and refresh of a table; twice without harm; other schema names; psql. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
@@ -6,10 +6,7 @@ import postgres from "postgres";
 import { ROOT } from "../../tools/cache.mjs";
 import { freshDatabase, sharedPostgres } from "../servers/postgres.ts";
 import { describeWith } from "../support/needs.ts";
-import { captured, contents, type Database, freshSetup, install, replay } from "./database.ts";
-
-const texts = async (sql: postgres.Sql, query: string) =>
-  (await sql.unsafe<{ text: string }[]>(`SELECT x AS text FROM (${query}) q(x)`)).map(({ text }) => text);
+import { captured, type Database, freshSetup, install, replay, texts } from "./database.ts";
 
 describeWith("postgres", "setup of tables", () => {
   let db: Database;
@@ -137,31 +134,6 @@ describeWith("postgres", "setup of tables", () => {
     ).toEqual(["after"]);
   });
 
-  test("the form can be switched, and removal takes what setup brought and no more", async () => {
-    await db.run(`CREATE TABLE switched (id int PRIMARY KEY, version bigint NOT NULL DEFAULT 0);
-                  SELECT setup_table_for_replication('switched'); INSERT INTO switched VALUES (1);
-                  SELECT setup_table_for_replication('switched', '{"capture":"statement"}'); INSERT INTO switched VALUES (2);
-                  SELECT setup_table_for_replication('switched', '{"capture":"none"}'); INSERT INTO switched VALUES (3); DELETE FROM switched WHERE id = 3;
-                  SELECT setup_table_for_replication('switched', '{"capture":"row"}'); INSERT INTO switched VALUES (3); DELETE FROM switched WHERE id = 2`);
-    expect((await captured(db.sql, "switched")).map(({ row }) => [row.id, row.version])).toEqual([
-      [1, 1],
-      [2, 1],
-      [3, 3],
-      [2, 2],
-    ]);
-    await db.run(
-      `SELECT remove_table_from_replication('switched'); INSERT INTO switched VALUES (9); TRUNCATE switched`,
-    );
-    expect((await db.sql`SELECT * FROM switched`).columns.map(({ name }) => name)).toEqual(["id", "version"]);
-    expect((await captured(db.sql, "switched")).length).toBe(4);
-    expect(await texts(db.sql, `SELECT tgname::text FROM pg_trigger WHERE tgrelid = 'switched'::regclass`)).toEqual([]);
-    expect(await texts(db.sql, `SELECT remove_table_from_replication('switched')`)).toEqual([
-      "public.switched: is not replicated",
-    ]);
-    await db.run(`SELECT setup_table_for_replication('switched'); INSERT INTO switched VALUES (10)`);
-    expect((await captured(db.sql, "switched")).length).toBe(5);
-  });
-
   test("set_contour names what is written from now on", async () => {
     await db.run(`CREATE TABLE named (id int PRIMARY KEY, tags text[]); SELECT setup_table_for_replication('named', '{"capture":"statement"}');
                   INSERT INTO named VALUES (1)`);
@@ -271,17 +243,6 @@ describeWith("postgres", "the objects as a whole", () => {
     expect(leak?.n).toBe(0);
     await db.run(`SELECT "my repl".uninstall()`);
     expect((await db.sql`SELECT FROM pg_proc WHERE proname = 'setup_table_for_replication'`).length).toBe(0);
-    await db.close();
-  });
-
-  test("uninstall leaves the tables and nothing of ours", async () => {
-    const db = await freshSetup();
-    await db.run(`CREATE TABLE kept (id int PRIMARY KEY); SELECT setup_table_for_replication('kept'); INSERT INTO kept VALUES (1);
-                  SELECT "replicator".uninstall(true); INSERT INTO kept VALUES (2); UPDATE kept SET id = 3 WHERE id = 1`);
-    expect((await contents(db.sql, "kept", ["id"])).size).toBe(2);
-    const left =
-      await db.sql`SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')`;
-    expect(left.map(({ relname }) => relname)).toEqual(["kept"]);
     await db.close();
   });
 

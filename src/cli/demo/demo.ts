@@ -2,9 +2,8 @@
  * `replicator demo`: the main job on one machine in one process. Two PostgreSQL, the memory broker, a generator writing at
  * both contours, a live screen; then the load stops, the contours drain, and hashes prove them equal.
  */
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
 import process from "node:process";
 import { MemoryHub } from "../../../adapters/memory/hub.ts";
 import { openAdmin } from "../../../adapters/postgres/admin/admin.ts";
@@ -18,6 +17,7 @@ import { Closers } from "../../core/service.ts";
 import type { ProcessStatus } from "../../process_status.ts";
 import { run } from "../../run.ts";
 import { type EmbeddedServer, findPostgres, startEmbedded } from "./embedded_postgres.ts";
+import { demoFolder, removeLeftovers, watchFolder } from "./leftovers.ts";
 import { compare, type Proof, proofText } from "./proof.ts";
 import { type ContourView, Screen } from "./screen.ts";
 
@@ -88,9 +88,12 @@ export async function runDemo(options: DemoOptions): Promise<Proof | null> {
 async function openSites(closers: Closers, options: DemoOptions): Promise<Site[]> {
   const { write, signal, logger } = options;
   const home = findPostgres();
-  const folder = mkdtempSync(join(tmpdir(), "replicator-demo-"));
+  for (const left of await removeLeftovers(tmpdir())) write(`Removed what a demo that was killed had left: ${left}\n`);
+  const folder = demoFolder(tmpdir());
   // The servers run as another user when we are root.
   chmodSync(folder, 0o755);
+  const watchdog = watchFolder(folder);
+  closers.add("watchdog", () => watchdog.close());
   closers.add("folder", () => rmSync(folder, { recursive: true, force: true }));
   // A second Ctrl-C ends at once.
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }));

@@ -41,6 +41,41 @@ ${chunk.old}
     );
   });
 
+  test("a row larger than a message keeps which piece it is", () => {
+    const frame = {
+      contour: "a",
+      epoch: 1,
+      sequence: 1,
+      cut_no: 1,
+      chunks: [{ ...chunk, fragment: { index: 0, count: 3 } }],
+    };
+    expect(decodeFrame(encodeFrame(frame))).toEqual(frame);
+  });
+
+  test("a chunk's header that is none is refused, whatever member is wrong", () => {
+    const wrong: Record<string, readonly unknown[]> = {
+      schema: [1, null],
+      table: [undefined],
+      operation: ["MERGE", null, "toString"],
+      transaction: [7345],
+      first_queue_id: [1],
+      captured_at: [null],
+      rows: ["1", 0, 1.5],
+      key: ["id", [1], null],
+      stamp: [["version"], ["a", "b", "c", "d"], "abc"],
+      fragment: [null, 1, {}, { index: -1, count: 1 }, { index: 0, count: 0 }],
+    };
+    for (const [member, values] of Object.entries(wrong)) {
+      for (const value of values) {
+        const broken = { ...chunk, [member]: value };
+        const bytes = encodeFrame({ contour: "a", epoch: 1, sequence: 1, cut_no: 1, chunks: [broken] });
+        expect(() => decodeFrame(bytes), `${member} ${JSON.stringify(value)}`).toThrow(
+          /^Read a frame that has a chunk/,
+        );
+      }
+    }
+  });
+
   test("a damaged frame is refused with a name, at every length", () => {
     const whole = encodeFrame({ contour: "a", epoch: 1, sequence: 1, cut_no: 1, chunks: [chunk, chunk] });
     for (let length = 0; length < whole.length; length++) {

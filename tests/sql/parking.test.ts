@@ -1,0 +1,41 @@
+/** The inbox as an earlier setup has left it becomes the one of today; what is parked stays. */
+import { expect, test } from "bun:test";
+import { describeWith } from "../support/needs.ts";
+import { freshSetup, install, texts } from "./database.ts";
+
+const AS_BEFORE = `
+DROP VIEW public.inbox;
+ALTER TABLE "replicator".inbox DROP COLUMN key_columns, DROP COLUMN stamp_columns, DROP COLUMN facts, DROP COLUMN remedy,
+  DROP COLUMN waits, DROP COLUMN catalog;
+DROP INDEX "replicator".inbox_next, "replicator".inbox_table;
+ALTER TABLE "replicator".ledger DROP COLUMN ahead;
+CREATE INDEX inbox_due ON "replicator".inbox (next_attempt_at) WHERE status = 'parked';
+CREATE VIEW public.inbox AS SELECT * FROM "replicator".inbox;
+COMMENT ON VIEW public.inbox IS 'thin name of the replicator; do not change';
+INSERT INTO "replicator".inbox (event_id, source_contour, channel, partition, epoch, sequence, cut_no, transaction_id, queue_id,
+  schema_name, table_name, operation, data, error_code, error, next_attempt_at)
+VALUES (gen_random_uuid(), 'b', 'changes', 0, 1, 1, 1, '7', 1, 'public', 't', 'INSERT', '{"id":1}', '23514', 'no', now());`;
+
+describeWith("postgres", "The inbox of an earlier setup", () => {
+  test("gets its new columns and indexes, keeps its rows, and setup goes on doing no harm", async () => {
+    const db = await freshSetup();
+    await db.run(AS_BEFORE);
+    for (let times = 0; times < 2; times++) {
+      await install(db.sql);
+      expect(
+        await texts(
+          db.sql,
+          "SELECT error_code || ' ' || waits FROM inbox WHERE catalog IS NULL AND key_columns IS NULL",
+        ),
+      ).toEqual(["23514 false"]);
+      expect(
+        await texts(
+          db.sql,
+          "SELECT indexname::text FROM pg_indexes WHERE tablename = 'inbox' AND indexname ~ 'due|next|table' ORDER BY 1",
+        ),
+      ).toEqual(["inbox_next", "inbox_table"]);
+      expect(await texts(db.sql, `SELECT count(ahead)::text FROM "replicator".ledger`)).toEqual(["0"]);
+    }
+    await db.close();
+  });
+});
