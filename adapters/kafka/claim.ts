@@ -144,11 +144,15 @@ export class KafkaClaim implements Claim {
 
   /**
    * Takes a fetched batch. Resolves when there is room for another one, at the latest after `patienceMs`; the partition
-   * is then paused, so that other partitions of the same fetch do not wait for this reader.
+   * is then paused, so that other partitions of the same fetch do not wait for this reader. A batch from before the
+   * position that was asked for is never given out: it ends the claim.
    */
   async accept(messages: readonly KafkaMessage[], lastOffset: string, patienceMs: number): Promise<void> {
     const read = this.#read;
     if (!read) return;
+    const first = messages[0];
+    // The log went back behind us (kafkajs then begins at its earliest message): where to read on is not for it to say.
+    if (first && BigInt(first.offset) < BigInt(read.next)) return this.release();
     read.window.add(messages);
     read.next = String(BigInt(lastOffset) + 1n);
     read.wake();
@@ -167,10 +171,14 @@ export class KafkaClaim implements Claim {
     }
   }
 
-  /** Everything up to `lastOffset` was fetched, whether there was a message in it or not. */
-  passed(lastOffset: string): void {
+  /**
+   * A fetched batch is done with. One without messages (control records only) comes by here alone; one with messages went
+   * through accept(), and by now another read may have begun before its end.
+   */
+  passed(batch: { readonly batchSize: number; readonly lastOffset: string }): void {
     const read = this.#read;
-    if (read && BigInt(lastOffset) >= BigInt(read.next)) read.next = String(BigInt(lastOffset) + 1n);
+    if (!read || batch.batchSize > 0) return;
+    if (BigInt(batch.lastOffset) >= BigInt(read.next)) read.next = String(BigInt(batch.lastOffset) + 1n);
   }
 
   /** After a rebalance that left the partition here: kafkajs begins anew at the committed offset, we go on where we were. */

@@ -137,9 +137,8 @@ export class ConsumerLife implements PartitionControl {
       this.#fetching.delete(payload.nodeId);
       this.#moved = this.clock.monotonic();
     });
-    // Batches that held nothing but control records never reach eachBatch.
     this.#consumer.on(END_BATCH_PROCESS, ({ payload }) => {
-      this.#claims.get(payload.partition)?.passed(payload.lastOffset);
+      this.#claims.get(payload.partition)?.passed(payload);
     });
     this.#consumer.on(REBALANCING, () => {
       this.#rebalancing = true;

@@ -8,6 +8,7 @@ import { Kafka, type KafkaConfig, type LogEntry, logLevel } from "kafkajs";
 import type { Logger } from "../../src/core/logger.ts";
 import { quietIdleTimers } from "./idle_timers.ts";
 import type { KafkaContext } from "./options.ts";
+import { askForUncommittedEnds } from "./uncommitted_ends.ts";
 
 export interface KafkaSession {
   readonly kafka: Kafka;
@@ -21,6 +22,7 @@ const KEEP_ALIVE_MS = 15_000;
 
 export function openSession(context: KafkaContext): KafkaSession {
   quietIdleTimers();
+  askForUncommittedEnds();
   const sockets = new Set<net.Socket>();
   let destroyed = false;
 

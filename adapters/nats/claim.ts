@@ -3,14 +3,18 @@ import type { StreamInfo } from "@nats-io/jetstream";
 import { type MsgHdrs, errors as nats } from "@nats-io/nats-core";
 import { Backoff } from "../../src/core/backoff.ts";
 import type { Claim, Delivery, Feed, Position } from "../../src/core/broker.ts";
-import { isAbort } from "../../src/core/errors.ts";
+import { isAbort, type ReplicatorError } from "../../src/core/errors.ts";
 import type { NatsLink } from "./connection.ts";
-import { type Durable, type DurableRequest, openDurable, takenOver } from "./durable.ts";
+import { type Durable, type DurableRequest, durableState, openDurable, takenOver } from "./durable.ts";
 import { apiCode, NOT_FOUND, natsError } from "./errors.ts";
 import type { NatsOptions } from "./options.ts";
 import { type PullEnd, PullSession } from "./pull.ts";
+import { standsStill } from "./standstill.ts";
 import { findStream, nextMessage, streamIdentity } from "./stream.ts";
 import { decodeHeaders } from "./wire.ts";
+
+/** What fails for so long is said aloud: by then it is not a server that restarts. */
+const SAY_AFTER_MS = 10_000;
 
 export interface ClaimOptions {
   readonly link: NatsLink;
@@ -90,18 +94,27 @@ export class NatsClaim implements Claim {
     const { clock } = this.#options.options;
     const { stop } = reading;
     const backoff = new Backoff({ firstMs: 50, maxMs: 5_000 });
+    let failingSince: number | null = null;
     const pauseMs = this.#notBefore - clock.monotonic();
     if (pauseMs > 0) await clock.sleep(pauseMs, stop);
     while (!stop.aborted) {
       try {
         for await (const incoming of this.#deliveries(from, reading)) {
           backoff.reset();
+          failingSince = null;
           yield this.#delivery(incoming, reading);
           if (stop.aborted) return;
         }
       } catch (error) {
         if (stop.aborted || isAbort(error)) return;
-        this.#judge(error);
+        const failure = this.#judge(error);
+        // A connection that is lost is said once for all its users; what stays wrong on a connection that stands, here.
+        failingSince ??= clock.monotonic();
+        if (failure && this.#options.link.lastError === null && clock.monotonic() - failingSince > SAY_AFTER_MS) {
+          const { code, message, remedy } = failure;
+          this.#options.options.logger.warn({ code, remedy }, `${message}; trying again until it works`);
+          failingSince = Number.POSITIVE_INFINITY;
+        }
       }
       if (!stop.aborted) await clock.sleep(backoff.next(), stop);
     }
@@ -147,8 +160,10 @@ export class NatsClaim implements Claim {
     });
     reading.stop.addEventListener("abort", stopSession, { once: true });
     this.#session = session;
+    const over = new AbortController();
     try {
       session.start();
+      void this.#watch(session, AbortSignal.any([reading.stop, over.signal]));
       for (let pulled = await session.next(); pulled; pulled = await session.next()) {
         const { msg, streamSequence, deliveryCount } = pulled;
         reading.next = streamSequence + 1;
@@ -162,10 +177,20 @@ export class NatsClaim implements Claim {
       }
       this.#explain(session.end);
     } finally {
+      over.abort();
       unlisten();
       reading.stop.removeEventListener("abort", stopSession);
       session.stop();
     }
+  }
+
+  /** Ends the session when its durable stands still. Never rejects. */
+  async #watch(session: PullSession, signal: AbortSignal): Promise<void> {
+    const { link, options, stream, durable: name } = this.#options;
+    const state = () =>
+      // Without an answer nothing is known; heartbeats tell of a server that is away.
+      link.api(signal, (manager) => durableState(manager, { stream, name })).catch(() => null);
+    if (await standsStill({ session, state, clock: options.clock, signal })) session.finish({ reason: "standstill" });
   }
 
   /** What an old durable has delivered to somebody already is behind its memory: fetched from the stream itself. */
@@ -228,17 +253,21 @@ export class NatsClaim implements Claim {
     const { subject, durable } = this.#options;
     if (end.reason === "error") throw end.error;
     if (end.reason === "stalled") throw new nats.TimeoutError();
+    if (end.reason === "standstill") {
+      logger.warn({ subject, durable }, `The NATS durable "${durable}" delivers nothing although there are messages`);
+    }
     logger.debug({ subject, durable, reason: end.reason }, "Opening the NATS durable anew");
   }
 
   /** Lets the read go on where trying again can help. @throws ReplicatorError otherwise */
-  #judge(error: unknown): void {
+  #judge(error: unknown): ReplicatorError | null {
     const { link, options, subject } = this.#options;
-    if (apiCode(error) === NOT_FOUND.stream) return; // the next round sees whether it is back
+    if (apiCode(error) === NOT_FOUND.stream) return null; // the next round sees whether it is back
     const failure = natsError(`read "${subject}"`, error);
     if (failure.retry === "never") throw failure;
     options.logger.debug({ code: failure.code, subject }, failure.message);
     if (error instanceof nats.TimeoutError) link.suspect(`no sign of life while reading "${subject}"`);
+    return failure;
   }
 }
 

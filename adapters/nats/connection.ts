@@ -153,7 +153,10 @@ export class NatsLink {
     if (await Promise.race([answer, clock.sleep(SILENCE_MS, this.closing).then(() => false)])) return;
     if (this.current !== nc) return;
     if (!this.#complained) {
-      logger.warn({ servers: this.servers, reason }, "The NATS server does not answer; connecting anew until it does");
+      logger.warn(
+        { code: "broker.unreachable", servers: this.servers, reason },
+        "The NATS server does not answer; connecting anew until it does",
+      );
     }
     this.#complained = true;
     this.#lastError = natsError(
@@ -257,7 +260,7 @@ export class NatsLink {
       this.#options.logger.warn({ code, remedy }, `${message}; trying again until it answers`);
     } else
       this.#options.logger.warn(
-        { servers: this.servers },
+        { code: "broker.unreachable", servers: this.servers },
         "Lost the connection to NATS; connecting again until it answers",
       );
   }

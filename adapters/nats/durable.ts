@@ -61,6 +61,15 @@ export async function takenOver(manager: JetStreamManager, request: DurableReque
   return found !== null && readerOf(found) !== opened.reader;
 }
 
+/** What the durable has delivered, by its own numbers, and how many messages it has still to deliver; null when it is gone. */
+export async function durableState(
+  manager: JetStreamManager,
+  request: Pick<DurableRequest, "stream" | "name">,
+): Promise<{ readonly pending: number; readonly delivered: number } | null> {
+  const found = await findDurable(manager, request);
+  return found && { pending: found.num_pending, delivered: found.delivered.consumer_seq };
+}
+
 function readerOf(durable: ConsumerInfo): string {
   return durable.config.metadata?.[READER] ?? "";
 }
@@ -73,7 +82,10 @@ async function remove(manager: JetStreamManager, { stream, name }: DurableReques
   }
 }
 
-async function findDurable(manager: JetStreamManager, { stream, name }: DurableRequest): Promise<ConsumerInfo | null> {
+async function findDurable(
+  manager: JetStreamManager,
+  { stream, name }: Pick<DurableRequest, "stream" | "name">,
+): Promise<ConsumerInfo | null> {
   try {
     return await manager.consumers.info(stream, name);
   } catch (error) {

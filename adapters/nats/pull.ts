@@ -11,8 +11,6 @@ import { Pulse } from "./waits.ts";
 
 const HEARTBEAT_MS = 3_000;
 const EXPIRES_MS = 30_000;
-/** Messages of one request; bytes are the bound that counts. */
-const BATCH = 10_000;
 /** Memory a message costs beside its body: some twenty objects (*measured* with one event a message). */
 const MESSAGE_OVERHEAD = 3_072;
 /** What the server adds to a body when it counts max_bytes: subject, reply subject, headers. */
@@ -27,10 +25,11 @@ export interface Pulled {
 
 /**
  * Why a session ended by itself: the durable is gone (`deleted`), a delivery was lost on the way (`gap`), heartbeats
- * stayed away (`stalled`), the server moved or stopped the consumer (`moved`), or the connection was lost (`down`).
+ * stayed away (`stalled`) or came without the messages that are there (`standstill`), the server moved or stopped the
+ * consumer (`moved`), or the connection was lost (`down`).
  */
 export type PullEnd =
-  | { readonly reason: "deleted" | "gap" | "stalled" | "moved" | "down" }
+  | { readonly reason: "deleted" | "gap" | "stalled" | "standstill" | "moved" | "down" }
   | { readonly reason: "error"; readonly error: Error };
 
 export interface PullOptions {
@@ -86,6 +85,16 @@ export class PullSession {
   /** Bytes of messages taken from the server and not yet by the reader. */
   get heldBytes(): number {
     return this.#held;
+  }
+
+  /** A request waits at the server and nothing waits for the reader. */
+  get waiting(): boolean {
+    return this.#taken === this.#queue.length && this.#slots.some((slot) => slot.active);
+  }
+
+  /** The consumer's own number of the next delivery. */
+  get nextDelivery(): number {
+    return this.#nextDelivery;
   }
 
   start(): void {
@@ -226,9 +235,10 @@ export class PullSession {
     slot.active = true;
     slot.fed = false;
     slot.reserved = this.#slotBytes;
-    slot.left = BATCH;
+    // Small messages cost more memory than the bytes the server counts: so many of them fit.
+    slot.left = Math.ceil(this.#slotBytes / MESSAGE_OVERHEAD);
     const request = {
-      batch: BATCH,
+      batch: slot.left,
       max_bytes: this.#slotBytes,
       expires: nanos(EXPIRES_MS),
       idle_heartbeat: nanos(HEARTBEAT_MS),

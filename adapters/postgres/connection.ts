@@ -9,6 +9,7 @@ import { Pool } from "./pool.ts";
 
 export type { AddressOptions, SslMode, SslOptions } from "./address.ts";
 export type { Connection, Database, DatabaseOptions, Queryable } from "./database.ts";
+export { CONTROL_TIMEOUT_MS } from "./database.ts";
 export { rollback } from "./pool.ts";
 export type { Param, QueryOptions, Row } from "./session.ts";
 export { quoteIdentifier, textArray } from "./text.ts";

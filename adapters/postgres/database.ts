@@ -4,6 +4,12 @@ import type { Logger } from "../../src/core/logger.ts";
 import type { AddressOptions } from "./address.ts";
 import type { Param, QueryOptions, Row } from "./session.ts";
 
+/**
+ * Deadline of statements that only look something up or write a row of ours: leases, cuts, positions, confirmations. Behind
+ * a network that swallows packets they are given up after it, and a connection made anew finds out more.
+ */
+export const CONTROL_TIMEOUT_MS = 10_000;
+
 export interface DatabaseOptions extends AddressOptions {
   /** `replicator_consumer` is the consumer's mark (interface §3): use another name everywhere else. */
   readonly applicationName: string;

@@ -54,6 +54,8 @@ const BY_SQLSTATE: Readonly<Record<string, Row>> = {
     fault: "environment",
     remedy: "Point the configuration at the primary: this server accepts no writes",
   },
+  // idle_in_transaction_session_timeout: the server gave up on us while we did not get to the next statement.
+  "25P03": UNREACHABLE,
   "57014": { code: "database.timeout", retry: "backoff", fault: "environment" },
   "53300": BUSY,
 };

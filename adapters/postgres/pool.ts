@@ -1,8 +1,17 @@
 /** The pool behind openDatabase: hands sessions out, takes them back, drops the broken ones. */
 import { ReplicatorError } from "../../src/core/errors.ts";
 import type { Address } from "./address.ts";
-import type { Connection, Database, DatabaseOptions, Queryable } from "./database.ts";
+import {
+  CONTROL_TIMEOUT_MS,
+  type Connection,
+  type Database,
+  type DatabaseOptions,
+  type Queryable,
+} from "./database.ts";
+import { LostAnswers } from "./lost_answers.ts";
 import { type Param, type QueryOptions, type Row, Session } from "./session.ts";
+import { sessionDefaults } from "./session_defaults.ts";
+import { isSuspect } from "./silence.ts";
 import { quoteIdentifier } from "./text.ts";
 
 interface Waiter {
@@ -21,6 +30,7 @@ export class Pool implements Database {
   readonly #waiters: Waiter[] = [];
   readonly #hooks: ((connection: Queryable) => Promise<void>)[] = [];
   readonly #closing = new AbortController();
+  readonly #lostAnswers: LostAnswers;
   #opening = 0;
 
   constructor(options: DatabaseOptions, address: Address) {
@@ -42,6 +52,13 @@ export class Pool implements Database {
         },
         signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal,
       );
+    const { logger } = options;
+    this.#lostAnswers = new LostAnswers({
+      label: this.label,
+      logger,
+      sessions: () => this.#all,
+      connect: (signal) => this.#open(signal),
+    });
   }
 
   ours(text: string): string {
@@ -53,11 +70,11 @@ export class Pool implements Database {
     params?: readonly Param[],
     options?: QueryOptions,
   ): Promise<readonly R[]> {
-    return this.#with((session) => session.query<R>(text, params, options), options?.signal);
+    return this.#with((session) => session.query<R>(text, params, options), options);
   }
 
   async execute(text: string, params?: readonly Param[], options?: QueryOptions): Promise<number> {
-    return this.#with((session) => session.execute(text, params, options), options?.signal);
+    return this.#with((session) => session.execute(text, params, options), options);
   }
 
   async reserve(signal?: AbortSignal): Promise<Connection> {
@@ -90,6 +107,7 @@ export class Pool implements Database {
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort(closedError(this.label));
+    this.#lostAnswers.close();
     for (const waiter of this.#waiters.splice(0)) waiter.reject(closedError(this.label));
     const idle = new Set(this.#idle.splice(0));
     for (const session of this.#all) if (!idle.has(session)) session.destroy(closedError(this.label));
@@ -97,8 +115,8 @@ export class Pool implements Database {
     this.#all.clear();
   }
 
-  async #with<T>(work: (session: Session) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const session = await this.#acquire(signal);
+  async #with<T>(work: (session: Session) => Promise<T>, options: QueryOptions = {}): Promise<T> {
+    const session = this.#takeIdle() ?? (await this.#acquireWithin(options));
     try {
       return await work(session);
     } finally {
@@ -106,16 +124,34 @@ export class Pool implements Database {
     }
   }
 
+  /** A connection that waits for work and may be thought alive. */
+  #takeIdle(): Session | null {
+    for (let idle = this.#idle.pop(); idle; idle = this.#idle.pop()) {
+      if (!idle.broken && !isSuspect(this.label, idle.heardAt)) return idle;
+      idle.destroy();
+      this.#all.delete(idle);
+    }
+    return null;
+  }
+
+  /** A statement with a deadline of its own does not wait longer than that for a connection. */
+  async #acquireWithin({ timeoutMs, signal, action = "run a statement" }: QueryOptions): Promise<Session> {
+    if (timeoutMs === undefined) return this.#acquire(signal);
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(noConnection(this.label, action, timeoutMs)), timeoutMs);
+    try {
+      return await this.#acquire(signal ? AbortSignal.any([signal, late.signal]) : late.signal);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   async #acquire(signal?: AbortSignal): Promise<Session> {
     for (;;) {
       signal?.throwIfAborted();
       if (this.#closing.signal.aborted) throw closedError(this.label);
-      const idle = this.#idle.pop();
-      if (idle && !idle.broken) return idle;
-      if (idle) {
-        this.#all.delete(idle);
-        continue;
-      }
+      const idle = this.#takeIdle();
+      if (idle) return idle;
       if (this.#all.size + this.#opening < this.#max) return this.#connect(signal);
       const handed = await this.#waitForSession(signal);
       if (handed && !handed.broken) return handed;
@@ -128,9 +164,10 @@ export class Pool implements Database {
     let session: Session | null = null;
     try {
       session = await this.#open(signal);
-      for (const hook of this.#hooks) await hook(session);
+      for (const hook of this.#hooks) await hook(shortly(session));
       if (this.#closing.signal.aborted) throw closedError(this.label);
       this.#all.add(session);
+      this.#lostAnswers.start();
       return session;
     } catch (error) {
       session?.destroy();
@@ -179,6 +216,15 @@ export class Pool implements Database {
   }
 }
 
+/** For those who look at a connection before anybody uses it: nothing they ask takes long. */
+function shortly(session: Session): Queryable {
+  const timeoutMs = CONTROL_TIMEOUT_MS;
+  return {
+    query: (text, params, options) => session.query(text, params, { timeoutMs, ...options }),
+    execute: (text, params, options) => session.execute(text, params, { timeoutMs, ...options }),
+  };
+}
+
 class Reserved implements Connection {
   readonly #session: Session;
   #giveBack: ((session: Session) => void) | null;
@@ -206,7 +252,8 @@ class Reserved implements Connection {
     giveBack?.(this.#session);
   }
   destroy(): void {
-    this.#session.destroy();
+    // Once given back it is somebody else's.
+    if (this.#giveBack) this.#session.destroy();
     this.release();
   }
 }
@@ -221,26 +268,14 @@ export async function rollback(connection: Connection): Promise<void> {
   }
 }
 
-function sessionDefaults(queryTimeoutMs: number): Record<string, string> {
-  return {
-    // Text must not depend on what a database or role has set (architecture §7.2).
-    DateStyle: "ISO, MDY",
-    IntervalStyle: "postgres",
-    TimeZone: "UTC",
-    extra_float_digits: "1",
-    bytea_output: "hex",
-    standard_conforming_strings: "on",
-    // As native logical replication: nothing of ours depends on a search path, nobody can slip in a name.
-    search_path: "",
-    default_transaction_isolation: "read committed",
-    default_transaction_read_only: "off",
-    statement_timeout: String(queryTimeoutMs),
-    lock_timeout: "0",
-    // A zombie behind a silent network must not keep its locks (I8).
-    idle_in_transaction_session_timeout: "60s",
-    client_min_messages: "warning",
-    jit: "off",
-  };
+function noConnection(label: string, action: string, timeoutMs: number): ReplicatorError {
+  return new ReplicatorError({
+    code: "database.unreachable",
+    message: `Cannot ${action}: no connection to ${label} within ${timeoutMs} ms`,
+    retry: "backoff",
+    fault: "environment",
+    facts: { timeout_ms: timeoutMs },
+  });
 }
 
 function closedError(label: string): ReplicatorError {

@@ -9,6 +9,7 @@ import { ReplicatorError } from "../../src/core/errors.ts";
 import type { Logger } from "../../src/core/logger.ts";
 import type { Address } from "./address.ts";
 import { databaseError } from "./errors.ts";
+import { noteSilence } from "./silence.ts";
 import { openSocket } from "./socket.ts";
 
 /** Everything is sent as text; `null` is SQL NULL. Arrays: see textArray. */
@@ -45,13 +46,19 @@ interface Answer<R> {
 
 /** OIDs that porsager would parse or serialize: bool, bytea, int8/2/4, text, oid, json, float4/8, date and times, jsonb. */
 const PARSED_TYPES = [16, 17, 20, 21, 23, 25, 26, 114, 700, 701, 1082, 1114, 1184, 3802];
+/** A statement given up sooner than this says nothing about the network. */
+const SILENT_MS = 1_000;
 const AS_TEXT = { text: { to: 25, from: PARSED_TYPES, serialize: (x: unknown) => x, parse: (x: string) => x } };
 
 export class Session {
   readonly #sql: postgres.Sql;
   readonly #socket: net.Socket;
   readonly #options: SessionOptions;
-  readonly #outstanding = new Set<(error: Error) => void>();
+  /** Statements without an answer, oldest first, by their serial number. */
+  readonly #outstanding = new Map<number, { readonly sentAt: number; fail(error: Error): void }>();
+  #serial = 0;
+  #pid: string | null = null;
+  #heardAt = performance.now();
   #failure: Error | null = null;
 
   private constructor(options: SessionOptions, socket: net.Socket) {
@@ -70,7 +77,9 @@ export class Session {
     try {
       session = new Session(options, await openSocket(options.address, either));
       const timeoutMs = options.connectTimeoutMs;
-      await session.query(settingsQuery(options.settings), [], { timeoutMs, signal, prepare: false, action });
+      const asked = { timeoutMs, signal, prepare: false, action };
+      const [own] = await session.query<{ pid: string }>(settingsQuery(options.settings), [], asked);
+      session.#pid = own?.pid ?? null;
       return session;
     } catch (error) {
       session?.destroy();
@@ -83,6 +92,27 @@ export class Session {
 
   get broken(): boolean {
     return this.#failure !== null;
+  }
+
+  /** Number of the backend at the server. */
+  get pid(): string | null {
+    return this.#pid;
+  }
+
+  /** The statement that has waited for its answer longest; times are performance.now(). */
+  get waiting(): { readonly serial: number; readonly since: number } | null {
+    for (const [serial, { sentAt }] of this.#outstanding) return { serial, since: sentAt };
+    return null;
+  }
+
+  /** Bytes that came from the server so far. */
+  get received(): number {
+    return this.#socket.bytesRead;
+  }
+
+  /** When the server last answered a statement; performance.now(). */
+  get heardAt(): number {
+    return this.#heardAt;
   }
 
   /** Runs one statement. Several calls without awaiting are pipelined and answered in order. @throws ReplicatorError */
@@ -109,7 +139,7 @@ export class Session {
     if (this.#failure) return;
     this.#failure = reason;
     this.#socket.destroy();
-    for (const reject of [...this.#outstanding]) reject(reason);
+    for (const { fail } of [...this.#outstanding.values()]) fail(reason);
   }
 
   /** Says goodbye to the server and closes; never waits longer than a second. Safe to call twice. */
@@ -124,14 +154,22 @@ export class Session {
     this.destroy();
   }
 
-  #run<R>(text: string, params: readonly Param[], options: QueryOptions, simple: boolean): Promise<Answer<R>> {
+  #run<R extends Row>(
+    text: string,
+    params: readonly Param[],
+    options: QueryOptions,
+    simple: boolean,
+  ): Promise<Answer<R>> {
     const action = options.action ?? "run a statement";
-    const { schema, queryTimeoutMs } = this.#options;
+    const { schema, queryTimeoutMs, address } = this.#options;
+    const { label } = address;
     return new Promise<Answer<R>>((resolve, reject) => {
       const { signal, timeoutMs = queryTimeoutMs } = options;
       if (signal?.aborted) return reject(signal.reason);
+      const serial = ++this.#serial;
+      const sentAt = performance.now();
       const finish = () => {
-        this.#outstanding.delete(fail);
+        this.#outstanding.delete(serial);
         clearTimeout(timer);
         signal?.removeEventListener("abort", onAbort);
       };
@@ -139,26 +177,33 @@ export class Session {
         finish();
         reject(databaseError(error, action, schema));
       };
-      const onAbort = () => {
+      const heard = (act: () => void) => {
+        this.#heardAt = performance.now();
         finish();
-        reject(signal?.reason);
-        this.destroy();
+        act();
       };
+      const giveUp = (error: Error | undefined, rejection: unknown) => {
+        finish();
+        reject(rejection);
+        if (this.#failure === null && performance.now() - sentAt > SILENT_MS) noteSilence(label, sentAt);
+        this.destroy(error);
+      };
+      const onAbort = () => giveUp(undefined, signal?.reason);
       const onDeadline = () => {
         const error = timedOut(action, this.#options.address, timeoutMs);
-        fail(error);
-        this.destroy(error);
+        giveUp(error, error);
       };
       const timer = setTimeout(onDeadline, timeoutMs);
       if (this.#failure) return fail(this.#failure);
-      this.#outstanding.add(fail);
+      this.#outstanding.set(serial, { sentAt, fail });
       signal?.addEventListener("abort", onAbort, { once: true });
       const prepare = !simple && (options.prepare ?? true);
       const values = params.map((value) => (value === null ? null : String(value)));
-      this.#sql.unsafe(text, values, { prepare, simple } as postgres.UnsafeQueryOptions).then((rows) => {
-        finish();
-        resolve({ rows: rows as unknown as readonly R[], count: rows.count ?? 0 });
-      }, fail);
+      // AS_TEXT makes every value text or null, which is what R is made of; its names are the caller's statement's.
+      this.#sql.unsafe<R[]>(text, values, { prepare, simple } as postgres.UnsafeQueryOptions).then(
+        (rows) => heard(() => resolve({ rows, count: rows.count ?? 0 })),
+        (error: unknown) => heard(() => fail(error)),
+      );
     });
   }
 
@@ -198,7 +243,7 @@ function openClient(options: SessionOptions, socket: net.Socket): postgres.Sql {
 function settingsQuery(settings: Readonly<Record<string, string>>): string {
   const quote = (text: string) => `'${text.replaceAll("'", "''")}'`;
   const calls = Object.entries(settings).map(([name, value]) => `set_config(${quote(name)}, ${quote(value)}, false)`);
-  return `SELECT ${calls.join(", ")}`;
+  return `SELECT ${["pg_backend_pid() AS pid", ...calls].join(", ")}`;
 }
 
 function timedOut(action: string, address: Address, timeoutMs: number): ReplicatorError {

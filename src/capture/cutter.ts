@@ -3,7 +3,7 @@
  * its first byte is sent (I13). Polling adapts: milliseconds while there is work, backing off to `pollIntervalMs`.
  */
 import type { Clock } from "../core/clock.ts";
-import { LeaseKeeper } from "../core/lease_keeper.ts";
+import { type HeldLease, LeaseKeeper } from "../core/lease_keeper.ts";
 import type { Logger } from "../core/logger.ts";
 import { type LoopHealth, runLoop } from "../core/loop.ts";
 import type { Cut, SourceStore } from "../core/source_store.ts";
@@ -51,7 +51,7 @@ export function runCutter(options: CutterOptions, signal: AbortSignal): Promise<
     logger,
     signal,
     body: async (moving) => {
-      await keeper.hold(signal, async (held, lost) => {
+      const work = async (held: HeldLease, lost: AbortSignal) => {
         const brake = new Brake(options);
         let pause = BUSY_PAUSE_MS;
         let last = 0;
@@ -70,7 +70,8 @@ export function runCutter(options: CutterOptions, signal: AbortSignal): Promise<
           if (brake.isSplit) await clock.sleep(Math.max(pause, PAUSE_ELSEWHERE_MS), lost);
           else await options.wake.wait(pause, lost);
         }
-      });
+      };
+      await keeper.hold(signal, work, moving);
     },
   });
 }

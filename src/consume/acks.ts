@@ -10,6 +10,7 @@ interface Entry {
   delivery: Acknowledgeable;
   /** Null once it is durable. */
   source: string | null;
+  readonly sequence: number;
 }
 
 export class Acks {
@@ -17,9 +18,9 @@ export class Acks {
   #entries: Entry[] = [];
   #stopped = false;
 
-  /** Taken in for a source; it counts from committed() on. */
-  taken(source: string, delivery: Acknowledgeable): void {
-    if (!this.#stopped) this.#entries.push({ delivery, source });
+  /** Taken in for a source, in sequence or kept until its turn comes; it counts from committed() on. */
+  taken(source: string, delivery: Acknowledgeable, sequence: number): void {
+    if (!this.#stopped) this.#entries.push({ delivery, source, sequence });
   }
 
   /** Nothing is to be done with it: applied before, or not for us. */
@@ -27,14 +28,16 @@ export class Acks {
     if (this.#stopped) return;
     const last = this.#entries.at(-1);
     if (last && last.source === null) last.delivery = delivery;
-    else this.#entries.push({ delivery, source: null });
+    else this.#entries.push({ delivery, source: null, sequence: 0 });
     this.#advance();
   }
 
-  /** The target has committed everything of the source up to this delivery. */
-  committed(source: string, delivery: Acknowledgeable): void {
-    const end = this.#entries.findIndex((entry) => entry.delivery === delivery) + 1;
-    for (const entry of this.#entries.slice(0, end)) if (entry.source === source) entry.source = null;
+  /**
+   * The target has committed everything of the source up to this sequence number. Not up to a place in the claim: what
+   * came before its turn stands there before the message it waited for, and is committed after it.
+   */
+  committed(source: string, sequence: number): void {
+    for (const entry of this.#entries) if (entry.source === source && entry.sequence <= sequence) entry.source = null;
     this.#entries = this.#entries.filter(({ source }, n, all) => source !== null || all[n + 1]?.source !== null);
     this.#advance();
   }

@@ -31,12 +31,18 @@ export class LeaseKeeper {
   /**
    * Waits until the lease is ours, runs `work` under it, gives it back. `work` gets a signal that aborts when the lease
    * is lost or `signal` aborts. Returns what the work returned, or undefined when `signal` aborted first.
+   * @param elsewhere called each time another owner turns out to hold it: whoever waits has no trouble of his own
    */
-  async hold<T>(signal: AbortSignal, work: (held: HeldLease, lost: AbortSignal) => Promise<T>): Promise<T | undefined> {
+  async hold<T>(
+    signal: AbortSignal,
+    work: (held: HeldLease, lost: AbortSignal) => Promise<T>,
+    elsewhere: () => void = () => undefined,
+  ): Promise<T | undefined> {
     const { clock, logger, ttlMs, what } = this.#options;
     while (!signal.aborted) {
       const lease = await this.#options.acquire();
       if (!lease) {
+        elsewhere();
         await clock.sleep(ttlMs / ASKS, signal);
         continue;
       }
@@ -53,6 +59,7 @@ export class LeaseKeeper {
     const finished = new AbortController();
     const renewing = this.#renew(AbortSignal.any([finished.signal, signal]), lost);
     const held: HeldLease = {
+      lost: lost.signal,
       get: () => {
         const lease = this.#lease;
         if (!lease || lost.signal.aborted) throw leaseLost(what);
@@ -120,6 +127,8 @@ export class LeaseKeeper {
 }
 
 export interface HeldLease {
+  /** Aborted when the lease has run out or is another's: what waits for the database then waits in vain. */
+  readonly lost: AbortSignal;
   /** The lease as last renewed. @throws ReplicatorError `lease.lost` */
   get(): Lease;
   /** @throws ReplicatorError `lease.lost` when it would run out within `ms` */

@@ -23,10 +23,15 @@ export interface LoopOptions {
   body(moving: () => void): Promise<void>;
 }
 
+/** An error that asks to be tried again at once is no event; so many within the time are a stall that nobody would see. */
+const QUIET_ERRORS = 10;
+const QUIET_TIME_MS = 30_000;
+
 /** Returns when the signal aborts. @throws what `retry: "never"` errors and programming errors say */
 export async function runLoop(options: LoopOptions): Promise<void> {
   const { health, clock, logger, signal } = options;
   const backoff = new Backoff({ firstMs: 50, maxMs: 5_000 });
+  let quiet: number[] = [];
   const moving = () => {
     backoff.reset();
     if (health.trouble !== null) {
@@ -42,6 +47,13 @@ export async function runLoop(options: LoopOptions): Promise<void> {
       if (!(error instanceof ReplicatorError) || error.retry === "never") throw error;
       if (error.retry === "now" && backoff.attempts === 0) {
         logger.debug({ loop: options.name, code: error.code }, error.message);
+        const now = clock.monotonic();
+        quiet = [...quiet.filter((at) => now - at < QUIET_TIME_MS), now];
+        if (quiet.length >= QUIET_ERRORS) {
+          const facts = { loop: options.name, code: error.code, ...error.facts, times: quiet.length };
+          logger.warn(facts, `${options.name}: ${error.message}; again and again`);
+          quiet = [];
+        }
       } else {
         health.errors++;
         health.lastError = error.message;

@@ -9,7 +9,10 @@ const DDL = `
 CREATE TABLE documents (id bigint PRIMARY KEY, body text);
 CREATE TABLE letters (id bigint PRIMARY KEY, body text);
 CREATE TABLE many (id bigint PRIMARY KEY, v text);
+CREATE TABLE ticks (id bigint PRIMARY KEY, v text);
 `;
+/** Rows of the table that has a topic of its own; LARGE_EVENTS=1000000 takes some minutes. */
+const EVENTS = Number(process.env.LARGE_EVENTS ?? 300_000);
 /** It is size that is looked at here, not speed: a loaded machine may take its time. */
 const PATIENCE_MS = 240_000;
 const TEST_MS = 600_000;
@@ -69,6 +72,22 @@ for (const broker of BROKERS) {
         for (const process of [publisher, consumer]) expect(process.peakMegabytes()).toBeLessThan(200);
       },
       TEST_MS,
+    );
+
+    test(
+      `I11: ${EVENTS} rows through a channel of events, each process below 200 MB`,
+      async () => {
+        const tables = [{ name: "ticks", topic: "ticks_changes", capture: "statement" }];
+        pair = await openPair({ broker, ddl: DDL, tables });
+        const { a, b } = pair;
+        const [publisher, consumer] = [await a.start("publisher"), await b.start("consumer")];
+        await a.sql`INSERT INTO ticks SELECT g, 'row ' || g FROM generate_series(1, ${EVENTS}::int) g`;
+        await untilEqual([a, b], { ticks: "id" }, Math.max(PATIENCE_MS, EVENTS));
+        const peaks = [publisher, consumer].map((process) => Math.round(process.peakMegabytes()));
+        console.info(`${broker}: publisher and consumer of ${EVENTS} events took ${peaks.join(" and ")} MB at most`);
+        for (const peak of peaks) expect(peak).toBeLessThanOrEqual(200);
+      },
+      Math.max(TEST_MS, 2 * EVENTS),
     );
   });
 }

@@ -1,6 +1,6 @@
 /** What is captured and not yet confirmed: milliseconds at any size of the queue, it looks at the backlog only. */
 import { DEFAULT_CHANNEL } from "../../../src/core/channel.ts";
-import type { Database } from "../connection.ts";
+import { CONTROL_TIMEOUT_MS, type Database } from "../connection.ts";
 import { BEGINNING } from "./snapshot.ts";
 
 /** Queue rows counted one by one; a longer backlog is estimated from its ids. */
@@ -45,7 +45,7 @@ export async function backlog(
   const [row] = await db.query<{ unpublished: string; oldest_seconds: string; last_queue_id: string }>(
     db.ours(BACKLOG),
     [],
-    { action: "count the backlog" },
+    { action: "count the backlog", timeoutMs: CONTROL_TIMEOUT_MS },
   );
   if (!row) throw new Error("BACKLOG answers with one row");
   return {

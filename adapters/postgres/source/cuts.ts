@@ -2,7 +2,7 @@
 import { ReplicatorError } from "../../../src/core/errors.ts";
 import type { Lease } from "../../../src/core/lease.ts";
 import type { ChannelState, Cut } from "../../../src/core/source_store.ts";
-import { type Database, textArray } from "../connection.ts";
+import { CONTROL_TIMEOUT_MS, type Database, textArray } from "../connection.ts";
 import { sqlState } from "../errors.ts";
 import { leaseLost } from "./leases.ts";
 import { BEGINNING } from "./snapshot.ts";
@@ -95,7 +95,8 @@ interface CutRow extends Readonly<Record<string, string | null>> {
 export async function takeCut(db: Database, lease: Lease, frameBytes: number): Promise<Cut | null> {
   try {
     const params = [lease.owner, lease.term, frameBytes, SPLITTER];
-    const [row] = await db.query<CutRow & { held: string }>(db.ours(TAKE), params, { action: "take a cut" });
+    const options = { action: "take a cut", timeoutMs: CONTROL_TIMEOUT_MS };
+    const [row] = await db.query<CutRow & { held: string }>(db.ours(TAKE), params, options);
     if (row?.held !== "t") throw leaseLost("cutter", "", lease);
     return row.cut_no === null ? null : toCut(row);
   } catch (error) {
@@ -106,7 +107,8 @@ export async function takeCut(db: Database, lease: Lease, frameBytes: number): P
 }
 
 export async function cutsAfter(db: Database, cutNo: number, limit: number): Promise<readonly Cut[]> {
-  const rows = await db.query<CutRow>(db.ours(AFTER), [cutNo, limit], { action: "read the cuts" });
+  const options = { action: "read the cuts", timeoutMs: CONTROL_TIMEOUT_MS };
+  const rows = await db.query<CutRow>(db.ours(AFTER), [cutNo, limit], options);
   return rows.map(toCut);
 }
 
@@ -114,6 +116,7 @@ export async function channelState(db: Database, channel: string, partitions: nu
   const action = `read where channel "${channel}" stands`;
   const [row] = await db.query<{ cut_no: string; epoch: string; sequences: string }>(db.ours(STATE), [channel], {
     action,
+    timeoutMs: CONTROL_TIMEOUT_MS,
   });
   if (!row) throw new Error("STATE answers with one row for every channel");
   const sequences = row.sequences === "{}" ? [] : row.sequences.slice(1, -1).split(",").map(Number);
@@ -131,7 +134,8 @@ export async function confirm(
 ): Promise<void> {
   const params = [channel, lease.owner, lease.term, cut.cutNo, cut.epoch, textArray(sequences)];
   const action = `confirm cut ${cut.cutNo} of channel "${channel}"`;
-  const [row] = await db.query<{ held: string }>(db.ours(CONFIRM), params, { action });
+  const options = { action, timeoutMs: CONTROL_TIMEOUT_MS };
+  const [row] = await db.query<{ held: string }>(db.ours(CONFIRM), params, options);
   if (row?.held !== "t") throw leaseLost("channel", channel, lease);
 }
 

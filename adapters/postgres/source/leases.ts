@@ -2,7 +2,7 @@
 import type { Clock } from "../../../src/core/clock.ts";
 import { ReplicatorError } from "../../../src/core/errors.ts";
 import type { Lease } from "../../../src/core/lease.ts";
-import type { Database } from "../connection.ts";
+import { CONTROL_TIMEOUT_MS, type Database, type QueryOptions } from "../connection.ts";
 
 // Ours already: nobody else can lock the row but a claimer that finds it expired, and that one is quick.
 const RENEW = `
@@ -44,23 +44,27 @@ export class Leases {
     const action = `take the lease of the ${label(kind, name)}`;
     // From before the request: the server's clock starts counting later than ours, never earlier.
     const asked = this.#clock.monotonic();
-    await this.#make(kind, name, action);
+    // An answer that comes when the lease has run out is worth nothing.
+    const timeoutMs = Math.min(ttlMs, CONTROL_TIMEOUT_MS);
+    await this.#make(kind, name, { action, timeoutMs });
     const params = [kind, name, owner, Math.round(ttlMs)];
-    const renewed = await this.#db.query<{ term: string }>(this.#db.ours(RENEW), params, { action });
-    const granted = renewed[0] ?? (await this.#db.query<{ term: string }>(this.#db.ours(CLAIM), params, { action }))[0];
+    const renewed = await this.#db.query<{ term: string }>(this.#db.ours(RENEW), params, { action, timeoutMs });
+    const granted =
+      renewed[0] ?? (await this.#db.query<{ term: string }>(this.#db.ours(CLAIM), params, { action, timeoutMs }))[0];
     return granted ? { owner, term: Number(granted.term), expiresAt: asked + ttlMs } : null;
   }
 
   /** Gives it up at once, if it is still ours. */
   async giveUp(kind: LeaseKind, name: string, lease: Lease): Promise<void> {
     const action = `give up the lease of the ${label(kind, name)}`;
-    await this.#db.execute(this.#db.ours(GIVE_UP), [kind, name, lease.owner, lease.term], { action });
+    const timeoutMs = CONTROL_TIMEOUT_MS;
+    await this.#db.execute(this.#db.ours(GIVE_UP), [kind, name, lease.owner, lease.term], { action, timeoutMs });
   }
 
-  async #make(kind: LeaseKind, name: string, action: string): Promise<void> {
+  async #make(kind: LeaseKind, name: string, options: QueryOptions): Promise<void> {
     const key = `${kind} ${name}`;
     if (this.#made.has(key)) return;
-    await this.#db.execute(this.#db.ours(MAKE), [kind, name], { action });
+    await this.#db.execute(this.#db.ours(MAKE), [kind, name], options);
     this.#made.add(key);
   }
 }

@@ -1,7 +1,9 @@
 import { expect, test } from "bun:test";
 import { batchOf, boundaryOf } from "../../../src/consume/batch.ts";
+import { GroupSize } from "../../../src/consume/group_size.ts";
 import { Lane } from "../../../src/consume/lane.ts";
 import { systemClock } from "../../../src/core/clock.ts";
+import { ReplicatorError } from "../../../src/core/errors.ts";
 import { parseEnvelope } from "../../../src/core/message.ts";
 import { FakeStore, type FrameOptions, frame, HELD, Journal } from "./support.ts";
 
@@ -10,7 +12,15 @@ function laneOf(batchSize = 100) {
   const store = new FakeStore(journal);
   const key = { source: "a", channel: "changes", partition: 0 };
   const lane = new Lane(
-    { store, key, feed: "log", lease: HELD, clock: systemClock, batchSize, onCommit: () => undefined },
+    {
+      store,
+      key,
+      feed: "log",
+      lease: HELD,
+      clock: systemClock,
+      size: new GroupSize(batchSize),
+      onCommit: () => undefined,
+    },
     null,
   );
   const take = async (options: FrameOptions) => {
@@ -87,4 +97,42 @@ test("I11 I12: a transaction too large to keep is applied while it arrives, and 
   await take({ sequence: 7, cutNo: 1, part: { transaction: "7", part: 7, last: true } });
   expect(journal.lines.slice(-2)).toEqual(["commit a7", "ack a7"]);
   expect(lane.busy).toBe(false);
+});
+
+test("I5: a group that a concurrent transaction undoes is tried again at once, with less; the rest follows", async () => {
+  const { journal, store, lane, take } = laneOf();
+  for (let sequence = 1; sequence <= 8; sequence++) await take({ sequence });
+  let failures = 1;
+  store.fail = (step) => {
+    if (step.startsWith("commit") && failures-- > 0) {
+      const message = "deadlock detected";
+      throw new ReplicatorError({ code: "apply.serialization", message, retry: "now", fault: "environment" });
+    }
+  };
+  await lane.settle(false);
+  expect(journal.lines.filter((line) => !line.startsWith("ack"))).toEqual([
+    "apply a1,a2,a3,a4,a5,a6,a7,a8",
+    "commit a8",
+    "apply a1,a2",
+    "commit a2",
+    "apply a3,a4,a5,a6",
+    "commit a6",
+    "apply a7,a8",
+    "commit a8",
+  ]);
+  expect(store.positions.get("a")?.sequence).toBe(8);
+});
+
+test("a group that is undone again and again is left to the loop's recovery", async () => {
+  const { store, lane, take } = laneOf();
+  await take({ sequence: 1 });
+  let tries = 0;
+  store.fail = (step) => {
+    if (!step.startsWith("commit")) return;
+    tries++;
+    const message = "deadlock detected";
+    throw new ReplicatorError({ code: "apply.serialization", message, retry: "now", fault: "environment" });
+  };
+  await expect(lane.settle(false)).rejects.toThrow("deadlock");
+  expect(tries).toBe(5);
 });

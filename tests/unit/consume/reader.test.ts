@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { GroupSize } from "../../../src/consume/group_size.ts";
 import { type ReaderOptions, readClaim } from "../../../src/consume/reader.ts";
 import type { Delivery } from "../../../src/core/broker.ts";
 import { systemClock } from "../../../src/core/clock.ts";
@@ -22,7 +23,7 @@ function readerOf(contours: readonly string[], frames: readonly FrameOptions[], 
         clock: systemClock,
         logger: silentLogger,
         rewind: false,
-        batchSize: 1,
+        size: new GroupSize(1),
         onCommit: () => undefined,
         onMessage: (kind) => void kinds.push(kind),
         onStop: (channel, error) => {
@@ -122,4 +123,14 @@ test("I8: a failure ends the reading with what is not committed forgotten", asyn
   await expect(run()).rejects.toThrow("away");
   expect(store.positions.get("a")?.sequence).toBe(1);
   expect(journal.lines.filter((line) => line.startsWith("ack"))).toEqual(["ack a1"]);
+});
+
+test("I5: a restart reads again what came before its turn and is not applied yet", async () => {
+  const { store, run } = readerOf(["a"], [{ sequence: 1 }, { sequence: 3 }, { sequence: 2 }]);
+  store.fail = (step) => {
+    if (step === "commit a3") throw new Error("the target is away");
+  };
+  await expect(run()).rejects.toThrow("away");
+  // Sequence 3 lies at offset 1, before sequence 2: a position after the latter would pass it.
+  expect(store.positions.get("a")).toMatchObject({ sequence: 2, position: { identity: "log", offset: "1" } });
 });

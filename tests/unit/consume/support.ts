@@ -14,7 +14,7 @@ import type {
 } from "../../../src/core/target_store.ts";
 
 export const LEASE: Lease = { owner: "me", term: 1, expiresAt: Number.MAX_SAFE_INTEGER };
-export const HELD: HeldLease = { get: () => LEASE, require: () => undefined };
+export const HELD: HeldLease = { lost: new AbortController().signal, get: () => LEASE, require: () => undefined };
 
 export interface FrameOptions {
   readonly contour?: string;
@@ -75,11 +75,14 @@ export class FakeStore implements TargetStore {
   lease = async () => LEASE;
   releaseLease = async () => undefined;
   retryParked = async () => ({ tried: 0, resolved: 0 });
-  counts = async () => ({ parked: 0, dead: 0, conflicts: 0 });
+  recheckDeletes = async () => 0;
+  trimConflictLog = async () => 0;
+  counts = async () => ({ parked: 0, dead: 0, conflicts: 0, parkedSince: null, parkedTables: [] });
   position = async (key: LedgerKey) => this.positions.get(key.source) ?? null;
 
   async begin(key: LedgerKey): Promise<ApplyTransaction> {
     const applied: ApplyBatch[] = [];
+    const journal = this.#journal;
     const step = (line: string) => {
       this.#journal.write(line);
       this.fail(line);
@@ -95,9 +98,10 @@ export class FakeStore implements TargetStore {
         step(`commit ${key.source}${last.sequence}`);
         const { epoch, sequence, cutNo, next } = last;
         this.positions.set(key.source, { epoch, sequence, cutNo, position: next });
-        return { changes: applied.length, applied: applied.length, beaten: 0, parked: 0 };
+        return { changes: applied.length, applied: applied.length, beaten: 0, overridden: 0, parked: 0 };
       },
       rollback: async () => undefined,
+      abandon: () => journal.write("abandon"),
     };
   }
 }

@@ -1,36 +1,11 @@
 import { expect, test } from "bun:test";
-import type { Clock } from "../../../src/core/clock.ts";
 import type { ReplicatorError } from "../../../src/core/errors.ts";
 import type { Lease } from "../../../src/core/lease.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "../../../src/core/lease_keeper.ts";
 import { silentLogger } from "../../../src/core/logger.ts";
+import { HandClock } from "../../support/hand_clock.ts";
 
 const TTL = 1_000;
-
-/** A clock that is moved by hand: advance() wakes the sleepers whose time has come. */
-class HandClock implements Clock {
-  #time = 0;
-  #sleepers: { at: number; wake: () => void }[] = [];
-  monotonic = () => this.#time;
-  now = () => this.#time;
-  sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    if (signal?.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#sleepers.push({ at: this.#time + ms, wake: resolve });
-      signal?.addEventListener("abort", () => resolve(), { once: true });
-    });
-  }
-  async advance(ms: number): Promise<void> {
-    const end = this.#time + ms;
-    while (this.#time < end) {
-      this.#time = Math.min(end, this.#time + 10);
-      const due = this.#sleepers.filter(({ at }) => at <= this.#time);
-      this.#sleepers = this.#sleepers.filter(({ at }) => at > this.#time);
-      for (const { wake } of due) wake();
-      for (let turn = 0; turn < 20; turn++) await Promise.resolve();
-    }
-  }
-}
 
 function keeperOf(acquire: (asked: number) => Promise<Lease | null>, given: Lease[] = []) {
   const clock = new HandClock();
@@ -121,4 +96,17 @@ test("one who waits for a lease gets it soon after it has run out", async () => 
   await clock.advance(4 * TTL);
   await holding;
   expect(at - free).toBeLessThanOrEqual(TTL / 8);
+});
+
+test("one who waits while another holds the lease is told so each time it is refused", async () => {
+  const { clock, keeper } = keeperOf(async (asked) => (asked < 3 ? null : lease(1, 1_000_000)));
+  let refused = 0;
+  const holding = keeper.hold(
+    new AbortController().signal,
+    async () => "held",
+    () => refused++,
+  );
+  await clock.advance(TTL);
+  expect(await holding).toBe("held");
+  expect(refused).toBe(2);
 });

@@ -1,6 +1,8 @@
 import { expect, test } from "bun:test";
 import { ReplicatorError } from "../../../src/core/errors.ts";
-import { Loops } from "../../../src/core/loop.ts";
+import { type Logger, silentLogger } from "../../../src/core/logger.ts";
+import { Loops, runLoop } from "../../../src/core/loop.ts";
+import { HandClock } from "../../support/hand_clock.ts";
 
 function waiting(signal: AbortSignal): Promise<void> {
   return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
@@ -34,4 +36,33 @@ test("a loop that fails while another is still to be started is not forgotten", 
   await Promise.resolve();
   loops.add(waiting(stop.signal));
   expect(() => loops.throwIfFailed()).toThrow("Failed");
+});
+
+test("what is tried again at once is not said, unless it happens again and again: a loop that only seems to move is no secret", async () => {
+  const clock = new HandClock();
+  const said: string[] = [];
+  const logger: Logger = { ...silentLogger, warn: (_, text) => said.push(text) };
+  const stop = new AbortController();
+  let every = 20_000;
+  const health = { name: "a loop", trouble: null, errors: 0, lastError: null };
+  const running = runLoop({
+    name: "a loop",
+    health,
+    clock,
+    logger,
+    signal: stop.signal,
+    body: async (moving) => {
+      moving();
+      await clock.sleep(every, stop.signal);
+      throw new ReplicatorError({ code: "lease.lost", message: "Lost it", retry: "now", fault: "environment" });
+    },
+  });
+  await clock.advance(600_000);
+  expect(said).toEqual([]);
+  every = 100;
+  await clock.advance(40_000);
+  expect(said.length).toBeGreaterThan(5);
+  expect(said[0]).toBe("a loop: Lost it; again and again");
+  stop.abort();
+  await running;
 });

@@ -13,6 +13,12 @@ describe("Metrics", () => {
     expect(text).toContain(`replicator_lag_seconds{${labels}} 0.25`);
     expect(text).toContain(`replicator_unpublished{${labels}} 1`);
     expect(text).toContain(`replicator_parked_changes{${labels}} 2`);
+    expect(text).toContain(`replicator_dead_letters{${labels}} 1`);
+    expect(text).toContain(`replicator_i12_suspended{${labels}} 1`);
+    expect(text).toContain(`replicator_i12_suspended_since_seconds{${labels}} 1767258000`);
+    const none = await metrics.text({ ...report, parked: 0, dead: 0, suspended: [], suspended_since: null });
+    expect(none).toContain(`replicator_i12_suspended{${labels}} 0`);
+    expect(none).toContain(`replicator_i12_suspended_since_seconds{${labels}} 0`);
     expect(text).toContain(`replicator_apply_seconds_bucket{le="0.025",${labels}} 1`);
     expect(text).toContain(
       `replicator_channel_sequence{channel="active/changes",direction="out",partition="0",${labels}} 7`,
