@@ -10,6 +10,8 @@ import { partitionOf } from "./partitioner.ts";
 const encoder = new TextEncoder();
 const EVENT_BYTES = 880_000;
 const EVENT_FRAGMENT_UNITS = 256 * 1024;
+/** Messages handed on together, about. */
+const BATCH_BYTES = 4_000_000;
 
 interface Draft {
   readonly partition: number;
@@ -81,8 +83,7 @@ export async function* frameMessages(
       encodeFrame({ contour: channel.contour, epoch: cut.epoch, sequence, cut_no: cut.cutNo, chunks: draft.chunks }),
   });
   for await (const batch of chunks) {
-    const messages = batch.flatMap((chunk) => framer.push(chunk)).flatMap((draft) => numberer.push(draftOf(draft)));
-    if (messages.length > 0) yield messages;
+    yield* inBatches(numbered(numberer, batch, (chunk) => framer.push(chunk).map(draftOf)));
   }
   const rest = framer.end().flatMap((draft) => numberer.push(draftOf(draft)));
   rest.push(...numberer.end());
@@ -99,14 +100,30 @@ export async function* eventMessages(
 ): AsyncGenerator<Message[], number[]> {
   const numberer = new Numberer(channel, cut, sequences);
   for await (const batch of rows) {
-    const messages = batch
-      .flatMap((row) => eventDrafts(row, channel.partitions))
-      .flatMap((draft) => numberer.push(draft));
-    if (messages.length > 0) yield messages;
+    yield* inBatches(numbered(numberer, batch, (row) => eventDrafts(row, channel.partitions)));
   }
   const rest = numberer.end();
   if (rest.length > 0) yield rest;
   return numberer.sequences;
+}
+
+function* numbered<T>(numberer: Numberer, items: readonly T[], drafts: (item: T) => readonly Draft[]) {
+  for (const item of items) for (const draft of drafts(item)) yield* numberer.push(draft);
+}
+
+/** A row of many megabytes is many messages: not all of them are made before the first ones are sent (I11). */
+function* inBatches(messages: Iterable<Message>): Generator<Message[]> {
+  let batch: Message[] = [];
+  let bytes = 0;
+  for (const message of messages) {
+    batch.push(message);
+    bytes += message.body.length;
+    if (bytes < BATCH_BYTES) continue;
+    yield batch;
+    batch = [];
+    bytes = 0;
+  }
+  if (batch.length > 0) yield batch;
 }
 
 function eventDrafts(row: EventRow, partitions: number): Draft[] {
@@ -122,8 +139,8 @@ function eventDrafts(row: EventRow, partitions: number): Draft[] {
     }));
   }
   const partition = partitionOf(row.key, partitions);
-  const body = encoder.encode(row.body);
-  if (body.length <= EVENT_BYTES) return [{ partition, key: row.key, part: null, headers, encode: () => body }];
+  if (Buffer.byteLength(row.body) <= EVENT_BYTES)
+    return [{ partition, key: row.key, part: null, headers, encode: () => encoder.encode(row.body) }];
   const pieces = slices(row.body, EVENT_FRAGMENT_UNITS);
   return pieces.map((piece, index) => ({
     partition,

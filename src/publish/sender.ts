@@ -77,7 +77,7 @@ export function runSender(options: SenderOptions, signal: AbortSignal): Promise<
     logger,
     signal,
     body: async (moving) => {
-      await keeper.hold(signal, async (held, lost) => {
+      const work = async (held: HeldLease, lost: AbortSignal) => {
         stats.owner = true;
         options.onOwner(channel);
         try {
@@ -86,7 +86,8 @@ export function runSender(options: SenderOptions, signal: AbortSignal): Promise<
           stats.owner = false;
           options.onOwner(channel);
         }
-      });
+      };
+      await keeper.hold(signal, work, moving);
     },
   });
 }
