@@ -3,17 +3,34 @@ import type { Config } from "./config/config.ts";
 import type { Clock } from "./core/clock.ts";
 import { ReplicatorError } from "./core/errors.ts";
 import type { LoopHealth } from "./core/loop.ts";
-import type { ChannelStatus, Readiness, StatusReport, StatusSource, TableStatus } from "./core/status.ts";
+import {
+  type ChannelStatus,
+  type Readiness,
+  type StatusReport,
+  type StatusSource,
+  suspendedBy,
+  type TableStatus,
+} from "./core/status.ts";
+import type { TargetCounts } from "./core/target_store.ts";
 
 /** What the stores say, read when somebody asks. */
-export interface StoreCounts {
+export interface StoreCounts extends TargetCounts {
   readonly unpublished: number;
   readonly oldestSeconds: number;
   readonly lastQueueId: string;
-  readonly parked: number;
-  readonly dead: number;
-  readonly conflicts: number;
 }
+
+/** Before the stores are open. */
+export const NO_COUNTS: StoreCounts = {
+  unpublished: 0,
+  oldestSeconds: 0,
+  lastQueueId: "0",
+  parked: 0,
+  dead: 0,
+  conflicts: 0,
+  parkedSince: null,
+  parkedTables: [],
+};
 
 export interface ProcessStatusOptions {
   readonly config: Config;
@@ -26,8 +43,10 @@ export interface ProcessStatusOptions {
 
 /** A lag measured longer ago than this says nothing about now: nothing has arrived since. */
 const LAG_FRESH_MS = 5_000;
-/** The stores are asked for no longer than this. */
+/** The stores are waited for no longer than this; a probe of /ready less long, and with what was said a second ago. */
 const COUNTS_DEADLINE_MS = 2_000;
+const READY_DEADLINE_MS = 500;
+const READY_FRESH_MS = 1_000;
 
 export class ProcessStatus implements StatusSource {
   readonly #startedAt: number;
@@ -40,7 +59,9 @@ export class ProcessStatus implements StatusSource {
   #replicated = 0;
   #lastSync: number | null = null;
   #lag: { seconds: number; at: number } | null = null;
-  #lastCounts: StoreCounts = { unpublished: 0, oldestSeconds: 0, lastQueueId: "0", parked: 0, dead: 0, conflicts: 0 };
+  #lastCounts: StoreCounts = NO_COUNTS;
+  #countedAt = Number.NEGATIVE_INFINITY;
+  #asking: Promise<void> | null = null;
 
   constructor(options: ProcessStatusOptions) {
     this.#options = options;
@@ -93,7 +114,7 @@ export class ProcessStatus implements StatusSource {
 
   async status(): Promise<StatusReport> {
     const { config, version, clock, tables } = this.#options;
-    const counts = await this.#ask();
+    const counts = await this.#ask(COUNTS_DEADLINE_MS);
     const healths = [...this.#health.values()];
     const errors = healths.reduce((sum, { errors: some }) => sum + some, 0);
     const lag = this.#lagSeconds(counts);
@@ -116,6 +137,9 @@ export class ProcessStatus implements StatusSource {
       lag_level: level,
       unpublished: counts.unpublished,
       parked: counts.parked + counts.dead,
+      dead: counts.dead,
+      suspended_since: counts.parkedSince,
+      suspended: suspendedBy(counts),
       conflicts: counts.conflicts,
       alerts: this.#alerts(counts, lag, errors),
       channels: [...this.#channels.values()].map((channel) => ({
@@ -131,11 +155,9 @@ export class ProcessStatus implements StatusSource {
     if (this.#starting !== null) reasons.push(this.#starting);
     for (const [name, trouble] of this.#servers) if (trouble !== null) reasons.push(`${name}: ${trouble}`);
     for (const { name, trouble } of this.#health.values()) if (trouble !== null) reasons.push(`${name}: ${trouble}`);
-    const { parked } = this.#lastCounts;
-    return {
-      ready: reasons.length === 0,
-      reasons: parked > 0 ? [...reasons, `note: ${parked} parked changes`] : reasons,
-    };
+    const fresh = this.#options.clock.monotonic() - this.#countedAt < READY_FRESH_MS;
+    const counts = fresh ? this.#lastCounts : await this.#ask(READY_DEADLINE_MS);
+    return { ready: reasons.length === 0, reasons, suspended: suspendedBy(counts) };
   }
 
   async metrics(): Promise<string> {
@@ -143,18 +165,29 @@ export class ProcessStatus implements StatusSource {
   }
 
   /** /status answers while the database is away: with the last counts. That it is away the watch over it says, on /ready. */
-  async #ask(): Promise<StoreCounts> {
-    const { counts, clock } = this.#options;
+  async #ask(deadlineMs: number): Promise<StoreCounts> {
     const answered = new AbortController();
+    this.#asking ??= this.#count().finally(() => {
+      this.#asking = null;
+    });
+    // Whoever still waits for it gets its error; when nobody does, the next one asks anew.
+    this.#asking.catch(() => undefined);
     try {
-      const late = clock.sleep(COUNTS_DEADLINE_MS, answered.signal).then(() => null);
-      this.#lastCounts = (await Promise.race([counts(), late])) ?? this.#lastCounts;
-    } catch (error) {
-      if (!(error instanceof ReplicatorError)) throw error;
+      await Promise.race([this.#asking, this.#options.clock.sleep(deadlineMs, answered.signal)]);
     } finally {
       answered.abort();
     }
     return this.#lastCounts;
+  }
+
+  async #count(): Promise<void> {
+    const { counts, clock } = this.#options;
+    try {
+      this.#lastCounts = await counts();
+      this.#countedAt = clock.monotonic();
+    } catch (error) {
+      if (!(error instanceof ReplicatorError)) throw error;
+    }
   }
 
   #lagSeconds(counts: StoreCounts): number {

@@ -41,8 +41,8 @@ export function createApp(options: AppOptions): Hono {
   );
   app.get("/health", (context) => context.json({ status: "ok" }));
   app.get("/ready", async (context) => {
-    const { ready, reasons } = await source.ready();
-    return context.json(ready ? { status: "ready", reasons } : { status: "not ready", reasons }, ready ? 200 : 503);
+    const { ready, reasons, suspended } = await source.ready();
+    return context.json({ status: ready ? "ready" : "not ready", reasons, suspended }, ready ? 200 : 503);
   });
   app.notFound((context) =>
     context.json({ error: "not found", paths: ["/status", "/health", "/ready", "/metrics"] }, 404),

@@ -5,7 +5,6 @@ const KEYS: Readonly<Record<string, string>> = {
   non_critical_tables: "periodic sync",
   sync: "periodic sync",
   target: "direct mode",
-  "critical_tables.on_unique_conflict": "conflict resolution",
   "critical_tables.sync_interval": "periodic sync",
   "critical_tables.stamp": "periodic sync",
 };
@@ -13,7 +12,6 @@ const KEYS: Readonly<Record<string, string>> = {
 const VALUES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   role: { sync: "periodic sync" },
   "critical_tables.replication_mode": { periodic: "periodic sync" },
-  "critical_tables.on_error": { stop: "dead letters" },
 };
 
 /** The feature an unknown key belongs to, or null. */

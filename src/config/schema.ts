@@ -153,9 +153,13 @@ const criticalTable = z.strictObject({
   conflict: choice(["version", "latest"], "Which change wins: the greater version, or the later one").default(
     "version",
   ),
+  on_unique_conflict: choice(
+    ["remove_loser", "park"],
+    "Two contours gave one unique value to different rows: the row with the lower stamp is removed, or the change parked",
+  ).default("remove_loser"),
   on_error: choice(
-    ["park"],
-    "What happens to a change that cannot be applied: it is set aside and tried again",
+    ["park", "stop"],
+    "A change that cannot be applied is set aside and tried again, or stops its channel before its transaction",
   ).default("park"),
   capture: choice(
     ["auto", "row", "statement"],
@@ -177,6 +181,14 @@ const consumer = z
       example: "[passive]",
     }).default([]),
     max_skew: duration("A change dated further ahead of our clock than this is parked").prefault("1h"),
+    max_attempts: whole(
+      1,
+      1_000_000,
+      "Attempts after which a parked change is a dead letter; what DDL would mend is tried for ever",
+    ).default(100),
+    parked_limit: whole(0, 100_000_000, "Changes that may be parked; one more stops its channel").default(100_000),
+    parked_bytes: size(0, 1e15, "0B or more", "Bytes of changes that may be parked").prefault("256MB"),
+    conflict_log_retention: duration("How long the conflict log keeps a line").prefault("30d"),
     session: choice(
       ["auto", "replica", "origin"],
       "session_replication_role while applying; auto: replica where it is allowed",

@@ -2,11 +2,19 @@
 import { type Channel, channelLabel } from "../core/channel.ts";
 import { ReplicatorError } from "../core/errors.ts";
 
-/** The channel stops and says so, the others go on. */
-const STOPPING = new Set(["consume.gap", "consume.epoch", "wire.bad_frame", "wire.bad_header"]);
+/** The log is not as it should be. */
+const BROKEN = new Set(["consume.gap", "consume.epoch", "wire.bad_frame", "wire.bad_header"]);
+/** The log is as it should be, and the target must not take the next transaction yet (on_error: stop, limits of parking). */
+const HALTING = new Set(["apply.stopped", "apply.parked_limit"]);
 
+/** The channel stops and says so, the others go on. */
 export function isStop(error: unknown): error is ReplicatorError {
-  return error instanceof ReplicatorError && STOPPING.has(error.code);
+  return error instanceof ReplicatorError && (isHalt(error) || BROKEN.has(error.code));
+}
+
+/** A stop at which reading the log again can change nothing. */
+export function isHalt({ code }: ReplicatorError): boolean {
+  return HALTING.has(code);
 }
 
 export function gap(channel: Channel, missing: number, partition: number): ReplicatorError {

@@ -41,7 +41,14 @@ export interface StatusReport {
   readonly lag_seconds: number;
   readonly lag_level: "ok" | "warning" | "critical";
   readonly unpublished: number;
+  /** Dead letters included. */
   readonly parked: number;
+  /** Of them those that wait for a person. */
+  readonly dead: number;
+  /** ISO 8601; null while nothing is parked. */
+  readonly suspended_since: string | null;
+  /** Invariants that do not hold meanwhile, in words; empty when all do. */
+  readonly suspended: readonly string[];
   readonly conflicts: number;
   readonly alerts: readonly string[];
   readonly channels: readonly ChannelStatus[];
@@ -51,6 +58,30 @@ export interface StatusReport {
 export interface Readiness {
   readonly ready: boolean;
   readonly reasons: readonly string[];
+  /** Invariants that do not hold while something is parked; no reason to be unready. */
+  readonly suspended: readonly string[];
+}
+
+/** What is parked at this contour. */
+export interface Suspension {
+  readonly parked: number;
+  readonly dead: number;
+  readonly parkedSince: string | null;
+  readonly parkedTables: readonly string[];
+}
+
+const MOST_TABLES = 10;
+
+/** `I12 suspended since 2026-11-21T10:00:00Z: 3 parked changes in users, payments`; nothing while nothing is parked. */
+export function suspendedBy({ parked, dead, parkedSince, parkedTables }: Suspension): readonly string[] {
+  const all = parked + dead;
+  if (all === 0) return [];
+  const more = parkedTables.length > MOST_TABLES ? ` and ${parkedTables.length - MOST_TABLES} more` : "";
+  const tables = parkedTables.slice(0, MOST_TABLES).join(", ") + more;
+  const letters = dead > 0 ? ` (${dead} of them dead letters)` : "";
+  return [
+    `I12 suspended since ${parkedSince ?? "?"}: ${all} parked change${all === 1 ? "" : "s"}${letters} in ${tables}`,
+  ];
 }
 
 export interface StatusSource {

@@ -1,7 +1,16 @@
 /** What an error of a statement means for the group: a row's fault, or nothing about the rows at all. */
 import { ReplicatorError } from "../../../src/core/errors.ts";
 import { sqlState } from "../errors.ts";
-import { GroupFailure } from "./execute.ts";
+import type { FailedRow } from "./row_block.ts";
+
+/** A set-wise attempt that must be undone though PostgreSQL did not object: a check of ours did. */
+export class GroupFailure extends Error {
+  readonly state: string;
+  constructor(state: string, message: string) {
+    super(message);
+    this.state = state;
+  }
+}
 
 /** Connection, transaction state, serialization, resources, locks, operator, system: retried, never parked (architecture §7.3). */
 const NOT_OF_ROWS = new Set(["08", "25", "40", "53", "55", "57", "58"]);
@@ -11,6 +20,15 @@ export function rowFailure(error: unknown): string | null {
   if (isDeferredConflict(error)) return null;
   const state = error instanceof GroupFailure ? error.state : sqlState(error);
   return state === null || NOT_OF_ROWS.has(state.slice(0, 2)) ? null : state;
+}
+
+/** What PostgreSQL, or a check of ours, said of a row it refused. */
+export function rowRefusal(error: unknown): Pick<FailedRow, "message" | "facts"> {
+  if (!(error instanceof ReplicatorError)) return { message: error instanceof Error ? error.message : String(error) };
+  const message = error.cause instanceof Error ? error.cause.message : error.message;
+  const { schema, table, constraint } = error.facts as Record<string, string | undefined>;
+  const facts = Object.entries({ schema, table, constraint }).filter(([, value]) => value !== undefined);
+  return { message, facts: Object.fromEntries(facts) };
 }
 
 const DEFERRED_CONFLICT = "apply.deferred_conflict";
@@ -38,6 +56,23 @@ export function isConstraintFailure(state: string): boolean {
 /** The table is not what the catalog said. */
 export function isCatalogFailure(state: string): boolean {
   return state.startsWith("42") || state === "0A000";
+}
+
+/** Values that the column's type does not take: too long, out of range, not of its form, an enum label that is not there. */
+const OF_TYPES = new Set(["22001", "22003", "22007", "22008", "22026", "22P02", "22P03"]);
+const OF_SCHEMA = new Set(["3F000", "apply.unknown_table", "apply.unknown_column", "apply.key_differs"]);
+
+/** Only DDL here can mend it (or a newer change of the row): no number of attempts makes it a dead letter. */
+export function waitsForSchema(state: string): boolean {
+  return isCatalogFailure(state) || OF_TYPES.has(state) || OF_SCHEMA.has(state);
+}
+
+/** Of the row alone: NOT NULL, CHECK. */
+const OF_ROW = new Set(["23502", "23514"]);
+
+/** What came later in the same transaction may have cleared the way. */
+export function dependsOnOrder(state: string): boolean {
+  return !(waitsForSchema(state) || state.startsWith("22") || state.startsWith("apply.") || OF_ROW.has(state));
 }
 
 /** Deadlocks and serialization failures are tried again at once. */

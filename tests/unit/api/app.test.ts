@@ -7,7 +7,7 @@ import { report } from "./support.ts";
 function app(parts: Partial<StatusSource> = {}, token?: string) {
   const source: StatusSource = {
     status: async () => report,
-    ready: async () => ({ ready: true, reasons: [] }),
+    ready: async () => ({ ready: true, reasons: [], suspended: [] }),
     metrics: async () => "replicator_lag_seconds 0\n",
     ...parts,
   };
@@ -24,11 +24,16 @@ describe("the API", () => {
     expect([health.status, await health.json()]).toEqual([200, { status: "ok" }]);
   });
 
-  test("GET /ready is 200, or 503 with the reasons", async () => {
+  test("GET /ready is 200, or 503 with the reasons; what is suspended it says with 200", async () => {
     expect((await app().request("/ready")).status).toBe(200);
-    const response = await app({ ready: async () => ({ ready: false, reasons: ["broker: away"] }) }).request("/ready");
+    const away = { ready: false, reasons: ["broker: away"], suspended: [] };
+    const response = await app({ ready: async () => away }).request("/ready");
     expect(response.status).toBe(503);
     expect(await response.json()).toMatchObject({ reasons: ["broker: away"] });
+    const parked = { ready: true, reasons: [], suspended: ["I12 suspended since x: 1 parked change in users"] };
+    const suspended = await app({ ready: async () => parked }).request("/ready");
+    expect(suspended.status).toBe(200);
+    expect(await suspended.json()).toEqual({ status: "ready", reasons: [], suspended: parked.suspended });
   });
 
   test("GET /metrics is Prometheus text", async () => {

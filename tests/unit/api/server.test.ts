@@ -5,7 +5,7 @@ import { report } from "./support.ts";
 
 const source = {
   status: async () => report,
-  ready: async () => ({ ready: true, reasons: [] }),
+  ready: async () => ({ ready: true, reasons: [], suspended: [] }),
   metrics: async () => "",
 };
 const start = (port: number) => startApi({ host: "127.0.0.1", port, source, logger: silentLogger });

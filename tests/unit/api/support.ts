@@ -16,6 +16,9 @@ export const report: StatusReport = {
   lag_level: "ok",
   unpublished: 1,
   parked: 2,
+  dead: 1,
+  suspended_since: "2026-01-01T09:00:00Z",
+  suspended: ["I12 suspended since 2026-01-01T09:00:00Z: 2 parked changes in users"],
   conflicts: 0,
   alerts: [],
   channels: [

@@ -70,6 +70,7 @@ critical_tables:
         replication_mode: "trigger",
         conflict: "version",
         on_error: "park",
+        on_unique_conflict: "remove_loser",
         capture: "auto",
         exclude_columns: [],
       },

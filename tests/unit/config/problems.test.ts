@@ -20,7 +20,7 @@ kafka:
   topic: { partitions: three, retention: 7 }
 critical_tables:
   - name: users
-    on_unique_conflict: park
+    on_unique_conflict: drop
   - nam: x
   - name: users
     topic: changes
@@ -69,8 +69,6 @@ publisher: { frame_size: 2MB, poll_interval: 5 }
       ["sync: { overlap: 5s }", "sync"],
       ["target: { url: postgres://x }", "target"],
       ["non_critical_tables: []", "non_critical_tables"],
-      ["critical_tables: [{ name: a, on_unique_conflict: remove_loser }]", "critical_tables[0].on_unique_conflict"],
-      ["critical_tables: [{ name: a, on_error: stop }]", "critical_tables[0].on_error"],
       ["critical_tables: [{ name: a, replication_mode: periodic }]", "critical_tables[0].replication_mode"],
       ["role: sync", "role[0]"],
     ];
