@@ -44,6 +44,22 @@ export class Metrics {
     "source",
     "channel",
   ]);
+  readonly overriddenChanges = this.#counter(
+    "overridden_changes_total",
+    "Changes refused by a constraint and overridden by a captured change of this contour",
+    ["source", "channel"],
+  );
+  /** Label winner: local, incoming. */
+  readonly conflicts = this.#counter(
+    "conflicts_total",
+    "Incoming changes that met another contour's write they had not seen, and overrides",
+    ["table", "policy", "winner"],
+  );
+  readonly tornTransactions = this.#counter(
+    "torn_transactions_total",
+    "Source transactions of which some rows were beaten by another contour and others applied",
+    ["source", "channel"],
+  );
   readonly applyTransactions = this.#counter("apply_transactions_total", "Target transactions committed", [
     "source",
     "channel",
@@ -59,7 +75,16 @@ export class Metrics {
   readonly #lagLevel = this.#gauge("lag_level", "1 for the level the lag has now", ["level"]);
   readonly #unpublished = this.#gauge("unpublished", "Changes captured and not confirmed by the broker");
   readonly #parked = this.#gauge("parked_changes", "Changes parked now, dead letters included");
-  readonly #conflicts = this.#gauge("conflicts", "Lines of the conflict log");
+  readonly #dead = this.#gauge("dead_letters", "Parked changes that wait for a person");
+  readonly #suspended = this.#gauge(
+    "i12_suspended",
+    "1 while something is parked: whole transactions are not promised then",
+  );
+  readonly #suspendedSince = this.#gauge(
+    "i12_suspended_since_seconds",
+    "When the oldest parked change was parked, in seconds since 1970; 0 while nothing is",
+  );
+  readonly #conflictLines = this.#gauge("conflicts", "Lines of the conflict log; above 10,000 an estimate");
   readonly #running = this.#gauge("running", "1 while all loops run");
   readonly #errors = this.#gauge("errors_total", "Errors of the loops since the start");
   readonly #alerts = this.#gauge("alerts", "Alerts raised now");
@@ -82,7 +107,10 @@ export class Metrics {
     for (const level of LAG_LEVELS) this.#lagLevel.set({ level }, report.lag_level === level ? 1 : 0);
     this.#unpublished.set(report.unpublished);
     this.#parked.set(report.parked);
-    this.#conflicts.set(report.conflicts);
+    this.#dead.set(report.dead);
+    this.#suspended.set(report.suspended.length > 0 ? 1 : 0);
+    this.#suspendedSince.set(report.suspended_since === null ? 0 : Date.parse(report.suspended_since) / 1_000);
+    this.#conflictLines.set(report.conflicts);
     this.#running.set(report.is_running ? 1 : 0);
     this.#errors.set(report.error_count);
     this.#alerts.set(report.alerts.length);

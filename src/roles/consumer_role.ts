@@ -48,11 +48,15 @@ export function consumerRole(engine: Engine, store: TargetStore, signal: AbortSi
         for (const channel of feed.channels) if (partition < channel.partitions) update(channel, partition, { active });
       },
       onCommit: (report) => {
-        const { key, position, changes, applied, beaten, parked, milliseconds, capturedAt } = report;
+        const { key, position, changes, applied, beaten, overridden, parked, milliseconds, capturedAt } = report;
         const labels = { source: key.source, channel: key.channel };
         metrics.appliedChanges.inc(labels, applied);
         metrics.beatenChanges.inc(labels, beaten);
+        metrics.overriddenChanges.inc(labels, overridden);
         metrics.parkedTotal.inc(labels, parked);
+        for (const { table, policy, winner, lines } of report.conflicts ?? [])
+          metrics.conflicts.inc({ table, policy, winner }, lines);
+        metrics.tornTransactions.inc(labels, report.torn ?? 0);
         metrics.applyTransactions.inc(labels);
         metrics.applySeconds.observe(milliseconds / 1_000);
         const lag = capturedAt === null ? null : (clock.now() - Date.parse(capturedAt)) / 1_000;

@@ -16,7 +16,7 @@ describe("the command line", () => {
     const { code, out } = await cli(["--help"]);
     expect(code).toBe(0);
     expect(out).toMatchSnapshot();
-    for (const later of ["snapshot", "verify", "conflicts", "contours", "wait", "uninstall"])
+    for (const later of ["snapshot", "verify", "contours", "wait", "uninstall"])
       expect(out).not.toContain(`\n  ${later} `);
     expect(out).not.toContain("undefined");
   });
@@ -33,6 +33,11 @@ describe("the command line", () => {
       "check",
       "status",
       "parked list",
+      "parked show",
+      "parked retry",
+      "parked discard",
+      "conflicts list",
+      "conflicts show",
       "generate",
       "config show",
     ]) {
@@ -210,6 +215,9 @@ describe("the command line", () => {
           unpublished: 2,
           lag_seconds: 12,
           parked: 1,
+          dead: 1,
+          parkedSince: "2026-11-21T10:00:00Z",
+          parkedTables: ["users"],
           conflicts: 0,
           tables: [],
         }),
@@ -222,7 +230,9 @@ describe("the command line", () => {
       is_running: false,
       lag_level: "warning",
       unpublished: 2,
-      parked: 1,
+      parked: 2,
+      dead: 1,
+      suspended: ["I12 suspended since 2026-11-21T10:00:00Z: 2 parked changes (1 of them dead letters) in users"],
     });
   });
 

@@ -28,6 +28,12 @@ export function fakeAdmin(parts: Partial<Admin>): Admin {
     check: refuse("check"),
     status: refuse("status"),
     parked: refuse("parked"),
+    parkedDetail: refuse("parkedDetail"),
+    retryParked: refuse("retryParked"),
+    parkedOutcomes: refuse("parkedOutcomes"),
+    discardParked: refuse("discardParked"),
+    conflicts: refuse("conflicts"),
+    conflictDetail: refuse("conflictDetail"),
     prepareGenerator: refuse("prepareGenerator"),
     generate: refuse("generate"),
     close: async () => {},
@@ -49,11 +55,12 @@ export function fakeEngine(parts: Partial<Engine>): Engine {
   };
 }
 
-/** Runs one command line in this process. */
+/** Runs one command line in this process. `answer`: what the person says who is asked; null: there is nobody. */
 export async function cli(
   args: readonly string[],
   engine: Partial<Engine> = {},
   environment: Record<string, string> = {},
+  answer: string | null = null,
 ): Promise<Output> {
   const out: string[] = [];
   const said: string[] = [];
@@ -63,6 +70,10 @@ export async function cli(
       out: (text) => out.push(text),
       say: (text) => said.push(text),
       write: (text) => said.push(text),
+      ask: async (question) => {
+        said.push(question);
+        return answer;
+      },
       environment,
       outIsTerminal: false,
       sayIsTerminal: false,
