@@ -12,6 +12,7 @@ SET LOCAL client_min_messages TO warning;
 \ir 02b_capture_functions.sql
 \ir 02c_capture_triggers.sql
 \ir 02d_setup_table.sql
+\ir 02da_sequences.sql
 \ir 02e_registration.sql
 \ir 02f_views.sql
 \ir 02g_names_and_rights.sql

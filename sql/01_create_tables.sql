@@ -151,8 +151,16 @@ CREATE TABLE IF NOT EXISTS "replicator".ledger (
     cut_no      bigint NOT NULL DEFAULT 0,
     broker_identity text,
     broker_offset   text,
+    -- what of the message after the position is applied already: the whole transactions before one that halted the channel
+    ahead       text,
     UNIQUE (source, channel, partition)
 );
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = '"replicator".ledger'::regclass AND attname = 'ahead') THEN
+        ALTER TABLE "replicator".ledger ADD COLUMN ahead text;
+    END IF;
+END $$;
 
 -- One row per applied frame (or batch of events), appended in the transaction that applied it.
 -- chunks: JSON array of {table, operation, first_queue_id, rows, transaction}; versions: of every row, in order;
@@ -169,6 +177,7 @@ CREATE TABLE IF NOT EXISTS "replicator".applied (
     exceptions      text,
     captured_at     timestamptz,                 -- of the newest change in it: the lag
     applied_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    cut_complete    boolean     NOT NULL DEFAULT false,  -- nothing more of its cut follows in this partition
     slot            int         NOT NULL,        -- (sequence / 65536) % 4
     PRIMARY KEY (ledger_id, epoch, sequence, slot)
 ) PARTITION BY LIST (slot);
@@ -187,7 +196,11 @@ CREATE TABLE IF NOT EXISTS "replicator".fragment (
     PRIMARY KEY (ledger_id, sequence)
 );
 
--- Parked changes and dead letters.
+-- Parked changes and dead letters (architecture §7.4). key_columns and stamp_columns are called as at the source. facts:
+-- what PostgreSQL said beside its message (constraint, column, type, function). waits: only a change of this database's
+-- schema can mend it; such a change is tried for ever and never becomes a dead letter. catalog: digest of what the catalog
+-- said about the table at the last attempt; another one now makes the change due. next_attempt_at infinity: a dead letter,
+-- or one of many that wait for the same thing while some of them are tried.
 CREATE TABLE IF NOT EXISTS "replicator".inbox (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id        uuid   NOT NULL UNIQUE,
@@ -207,13 +220,28 @@ CREATE TABLE IF NOT EXISTS "replicator".inbox (
     data            text   NOT NULL,             -- the JSON object as captured
     status          text   NOT NULL DEFAULT 'parked' CHECK (status IN ('parked', 'dead')),
     error_code      text   NOT NULL,             -- SQLSTATE or our dotted code
-    error           text   NOT NULL,
-    attempts        int    NOT NULL DEFAULT 1,
+    error           text   NOT NULL,             -- the message, and the remedy where one is known
+    attempts        int    NOT NULL DEFAULT 1,   -- counted anew when the schema stops being the cause
     next_attempt_at timestamptz NOT NULL,
     captured_at     timestamptz,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX IF NOT EXISTS inbox_due ON "replicator".inbox (next_attempt_at) WHERE status = 'parked';
+DO $$
+BEGIN
+    -- Asked first: even an ALTER TABLE that finds nothing to do waits for everybody who is writing.
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = '"replicator".inbox'::regclass AND attname = 'catalog') THEN
+        ALTER TABLE "replicator".inbox
+            ADD COLUMN key_columns   text[],
+            ADD COLUMN stamp_columns text[],
+            ADD COLUMN facts         json,
+            ADD COLUMN remedy        text,       -- the statement, or the act, that unblocks it
+            ADD COLUMN waits         boolean NOT NULL DEFAULT false,
+            ADD COLUMN catalog       text;
+        DROP INDEX IF EXISTS "replicator".inbox_due;
+    END IF;
+END $$;
+CREATE INDEX IF NOT EXISTS inbox_next ON "replicator".inbox (next_attempt_at, id);
+CREATE INDEX IF NOT EXISTS inbox_table ON "replicator".inbox (schema_name, table_name, error_code, id);
 
 -- The stamp below which a whole table's rows count as deleted (TRUNCATE). One row per TRUNCATE seen; the greatest counts.
 CREATE TABLE IF NOT EXISTS "replicator".floor (
@@ -224,6 +252,18 @@ CREATE TABLE IF NOT EXISTS "replicator".floor (
     PRIMARY KEY (table_id, version, updated_at, updated_by)
 );
 
+-- Keys of rows whose deletion was applied, until no transaction is left that could not see it: such a one may insert the
+-- key below its tombstone, and no cheap lock closes that race (review A4). Apply looks again and lifts the row above it.
+-- keys: JSON array of rows with the key's columns; NULL: the whole table (TRUNCATE).
+CREATE TABLE IF NOT EXISTS "replicator".recheck (
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    xid      xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    table_id int  NOT NULL,
+    keys     text
+);
+-- they are short-lived: compressing them costs more than their place
+ALTER TABLE "replicator".recheck ALTER COLUMN keys SET STORAGE EXTERNAL;
+
 CREATE TABLE IF NOT EXISTS "replicator".sync_state (
     table_name          text PRIMARY KEY,
     last_sync_timestamp timestamptz NOT NULL,
@@ -231,6 +271,10 @@ CREATE TABLE IF NOT EXISTS "replicator".sync_state (
     updated_at          timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- Two contours wrote a row and neither had seen the other: one line for each incoming change that met such a row, tombstone
+-- or floor here, whoever won; and one for each override (law 3). local_row, incoming_row: JSON text, of a deletion its key and
+-- stamp. reason: what decided. torn: some rows of its source transaction were beaten here, others not. event_id: of the
+-- incoming change, as in processed_events. xid: the transaction that wrote the line.
 CREATE TABLE IF NOT EXISTS "replicator".conflict_log (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     occurred_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -245,6 +289,33 @@ CREATE TABLE IF NOT EXISTS "replicator".conflict_log (
     incoming_row   text,
     transaction_id text
 );
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = '"replicator".conflict_log'::regclass AND attname = 'torn') THEN
+        ALTER TABLE "replicator".conflict_log
+            -- the captured change that settled it
+            ADD COLUMN IF NOT EXISTS override text CHECK (override IN ('removed', 'refused', 'revived', 'detached')),
+            ADD COLUMN event_id uuid,
+            ADD COLUMN xid      xid8,
+            ADD COLUMN torn     boolean NOT NULL DEFAULT false;
+        -- apart from ADD COLUMN, which would write it into every line there is
+        ALTER TABLE "replicator".conflict_log ALTER COLUMN xid SET DEFAULT pg_current_xact_id();
+    END IF;
+END $$;
+-- A change that comes again is not logged again. A TRUNCATE has a line for each row it met.
+CREATE UNIQUE INDEX IF NOT EXISTS conflict_log_once ON "replicator".conflict_log (event_id, (md5(record_id)::uuid)) WHERE event_id IS NOT NULL;
+-- For the retention, and for those who look at the newest lines.
+CREATE INDEX IF NOT EXISTS conflict_log_time ON "replicator".conflict_log (occurred_at, id);
+
+-- Apply's set-wise statements call it where an incoming change meets another contour's write that it has not seen. The
+-- statement ends there; the conflicts of its group are logged before it is tried again. STABLE, or it could not stand in
+-- the condition of an anti join.
+CREATE OR REPLACE FUNCTION "replicator".conflict_found() RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+BEGIN
+    IF current_setting('replicator.conflicts', true) = 'off' THEN RETURN false; END IF;
+    RAISE EXCEPTION 'an incoming change meets a write of another contour' USING ERRCODE = 'RPB02';
+END $function$;
 
 -- A session that carries the consumer's mark and is not a consumer: one row per transaction.
 CREATE TABLE IF NOT EXISTS "replicator".bypass_log (

@@ -137,6 +137,10 @@ DECLARE
     off text := E'    IF current_setting(''replicator.capture'', true) = ''off'' THEN RETURN NEW; END IF;\n';
     -- a polled table: the xid comes before the clock, or a late commit could hide below the scan's bound (review A7)
     early_xid text := CASE WHEN plan->>'capture' = 'none' THEN E'    bound.xid := pg_catalog.pg_current_xact_id();\n' ELSE '' END;
+    -- a transaction whose snapshot is older than its statement does not see what apply has deleted since: apply looks again
+    recheck text := format($sql$IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        INSERT INTO "replicator".recheck (table_id, keys) VALUES (%s, '[' || %s || ']');
+    END IF;$sql$, id, "replicator".key_line_sql(plan, 'NEW'));
     known text := format($sql$SELECT max(s.v), max(s.u) INTO bound.v, bound.u
       FROM (SELECT t.%1$s AS v, t.%2$s AS u FROM "replicator".tombstone_%3$s t WHERE %4$s
             UNION ALL SELECT f.version, f.updated_at FROM "replicator".floor f WHERE f.table_id = %3$s) s;$sql$,
@@ -151,7 +155,9 @@ BEGIN
 <<bound>>
 DECLARE v bigint; u timestamptz; xid xid8;
 BEGIN
-%1$s%2$s    SELECT t.%4$s, t.%5$s INTO bound.v, bound.u FROM "replicator".tombstone_%8$s t WHERE %9$s;
+%1$s    -- the xid comes before the look at the tombstones: apply waits with its second look for all that are under way
+    bound.xid := pg_catalog.pg_current_xact_id();
+    SELECT t.%4$s, t.%5$s INTO bound.v, bound.u FROM "replicator".tombstone_%8$s t WHERE %9$s;
     -- floors are rare: the sequence says whether there ever was one, for a tenth of what the query costs
     IF pg_sequence_last_value('"replicator".floor_mark_%8$s'::regclass) IS NOT NULL THEN
         %3$s
@@ -159,8 +165,9 @@ BEGIN
     NEW.%4$s := coalesce(bound.v + 1, 1);
     NEW.%5$s := greatest(clock_timestamp(), bound.u + interval '1 microsecond');
     NEW.%6$s := %7$s;
+    %2$s
     RETURN NEW;
-END $body$, guard, early_xid, known, v, u, b, contour, id, "replicator".same_key_sql(plan, 't', 'NEW')));
+END $body$, guard, recheck, known, v, u, b, contour, id, "replicator".same_key_sql(plan, 't', 'NEW')));
 
     -- reads nothing but the row: runs as the caller, everything named in full
     RETURN NEXT "replicator".function_sql(format('stamp_update_%s() RETURNS trigger', id), '', format($body$
@@ -187,8 +194,9 @@ BEGIN
     %3$s
     NEW.%4$s := greatest(NEW.%4$s, bound.v + 1);
     NEW.%5$s := greatest(NEW.%5$s, bound.u + interval '1 microsecond');
+    %6$s
     RETURN NEW;
-END $body$, off || guard, format(bury, id, keys, v, u, b, old_keys, contour, 'NEW.' || v, 'NEW.' || u), known, v, u));
+END $body$, off || guard, format(bury, id, keys, v, u, b, old_keys, contour, 'NEW.' || v, 'NEW.' || u), known, v, u, recheck));
 
     RETURN NEXT "replicator".function_sql(format('stamp_delete_%s() RETURNS trigger', id), definer, format($body$
 #variable_conflict use_column

@@ -90,7 +90,7 @@ BEGIN
         FOREACH statement IN ARRAY ARRAY[
             'GRANT USAGE ON SCHEMA "replicator" TO replicator_consumer',
             'GRANT SELECT ON ALL TABLES IN SCHEMA "replicator" TO replicator_consumer',
-            'GRANT INSERT, UPDATE, DELETE ON "replicator".lease, "replicator".ledger, "replicator".applied, "replicator".fragment, "replicator".inbox, "replicator".floor, "replicator".conflict_log, "replicator".sync_state TO replicator_consumer',
+            'GRANT INSERT, UPDATE, DELETE ON "replicator".lease, "replicator".ledger, "replicator".applied, "replicator".fragment, "replicator".recheck, "replicator".inbox, "replicator".floor, "replicator".conflict_log, "replicator".sync_state TO replicator_consumer',
             'GRANT INSERT ON "replicator".consumer_role TO replicator_consumer',
             'GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA "replicator" TO replicator_consumer'] LOOP
             EXECUTE statement;
@@ -102,7 +102,8 @@ BEGIN
             EXECUTE format('GRANT INSERT, UPDATE, DELETE ON "replicator".%I TO replicator_consumer', item.relname);
         END LOOP;
         FOR item IN SELECT p.oid::regprocedure AS f FROM pg_proc p WHERE p.pronamespace = '"replicator"'::regnamespace
-                       AND p.proname IN ('friendly_type', 'type_settings', 'columns_digest', 'record_id', 'stale_tables', 'channel_of', 'pending_ranges', 'pending_rows', 'published_at') LOOP
+                       AND (p.proname IN ('friendly_type', 'type_settings', 'columns_digest', 'record_id', 'stale_tables', 'channel_of', 'pending_ranges', 'pending_rows', 'published_at', 'conflict_found')
+                            OR p.proname ~ '^refuse_[0-9]+$') LOOP
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO replicator_consumer', item.f);
         END LOOP;
         FOR item IN SELECT c.oid::regclass AS t FROM "replicator".replicated_table r JOIN pg_class c ON c.oid = r.relid

@@ -91,8 +91,12 @@ export function openTarget(config: Config, logger: Logger, clock: Clock): Target
     database: databaseOptions(config),
     tables: critical_tables.length > 0 ? critical_tables.map(({ name }) => name) : null,
     contours: consumer.from,
+    leaveUnique: critical_tables.filter((table) => table.on_unique_conflict === "park").map(({ name }) => name),
+    stopOnError: critical_tables.filter((table) => table.on_error === "stop").map(({ name }) => name),
+    parking: { maxAttempts: consumer.max_attempts, entries: consumer.parked_limit, bytes: consumer.parked_bytes },
     session: consumer.session,
     maxSkewMs: consumer.max_skew,
+    conflictRetentionMs: consumer.conflict_log_retention,
     logger,
     clock,
   });

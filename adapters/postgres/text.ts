@@ -11,3 +11,13 @@ export function textArray(values: readonly (string | number | bigint | null)[]):
 export function quoteIdentifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
+
+/** A table's or type's name as SQL writes it, for people; schema public goes without saying. */
+export function writtenName(schema: string, name: string): string {
+  return schema === "public" ? writtenIdentifier(name) : `${writtenIdentifier(schema)}.${writtenIdentifier(name)}`;
+}
+
+/** An identifier as SQL writes it: quoted only where it must be. */
+export function writtenIdentifier(name: string): string {
+  return /^[a-z_][a-z0-9_]*$/.test(name) ? name : quoteIdentifier(name);
+}

@@ -5,12 +5,13 @@ import { decodeFrame } from "../core/frame.ts";
 import { type Envelope, HEADER } from "../core/message.ts";
 import type { ApplyBatch } from "../core/target_store.ts";
 
-const decoder = new TextDecoder("utf-8", { fatal: true });
+// A piece of a large event may begin with U+FEFF: it is text, no byte order mark (I7).
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** @throws ReplicatorError `wire.bad_frame`, `wire.bad_header` */
 export function batchOf(envelope: Envelope, delivery: Delivery): ApplyBatch {
   const { epoch, sequence, cutNo, part } = envelope;
-  const shared = { epoch, sequence, cutNo, next: delivery.next };
+  const shared = { epoch, sequence, cutNo, endsCut: envelope.cutEnd, next: delivery.next };
   if (envelope.format === "frame/1") {
     const frame = decodeFrame(delivery.body);
     if (frame.contour !== envelope.contour || frame.epoch !== epoch || frame.sequence !== sequence) {

@@ -1,16 +1,18 @@
 /** The consumer role: for every feed of the contours it accepts, the claims the broker hands out, each read under its lease. */
 
-import { Backoff } from "../core/backoff.ts";
 import type { Broker, Claim, Feed } from "../core/broker.ts";
-import { type Channel, channelLabel } from "../core/channel.ts";
+import type { Channel } from "../core/channel.ts";
 import type { Clock } from "../core/clock.ts";
 import { isAbort, type ReplicatorError } from "../core/errors.ts";
-import { LeaseKeeper } from "../core/lease_keeper.ts";
+import { type HeldLease, LeaseKeeper } from "../core/lease_keeper.ts";
 import type { Logger } from "../core/logger.ts";
 import { type LoopHealth, runLoop } from "../core/loop.ts";
 import type { TargetStore } from "../core/target_store.ts";
+import { GroupSize } from "./group_size.ts";
 import type { CommitReport } from "./lane.ts";
+import { Reach } from "./reach.ts";
 import { readClaim } from "./reader.ts";
+import { StoppedChannels } from "./stopped_channels.ts";
 
 export interface ConsumerOptions {
   readonly broker: Broker;
@@ -31,16 +33,15 @@ export interface ConsumerOptions {
   onReading(feed: Feed, partition: number, reading: boolean): void;
 }
 
-const PARKED_EVERY_MS = 1_000;
+const PARKED_EVERY_MS = 500;
 const PARKED_AT_A_TIME = 200;
-/** A channel that stopped is tried again, in case its messages were brought back. */
-const RETRY_STOPPED = { firstMs: 2_000, maxMs: 60_000 };
 
 /** Runs until the signal aborts. @throws what cannot be mended by waiting */
 export async function runConsumer(options: ConsumerOptions, signal: AbortSignal): Promise<void> {
   const failed = new AbortController();
   const until = AbortSignal.any([signal, failed.signal]);
-  const loops = options.broker.feeds(options.channels).map((feed) => runFeed(options, feed, until));
+  const reach = new Reach(options);
+  const loops = options.broker.feeds(options.channels).map((feed) => runFeed(options, reach, feed, until));
   loops.push(runParkedRetries(options, until));
   // The first loop that cannot go on ends the others; its error is the consumer's.
   await Promise.all(
@@ -53,7 +54,7 @@ export async function runConsumer(options: ConsumerOptions, signal: AbortSignal)
   );
 }
 
-async function runFeed(options: ConsumerOptions, feed: Feed, signal: AbortSignal): Promise<void> {
+async function runFeed(options: ConsumerOptions, reach: Reach, feed: Feed, signal: AbortSignal): Promise<void> {
   const name = `consumer of ${feed.name}`;
   const running = new Set<Promise<void>>();
   const failed = new AbortController();
@@ -65,9 +66,12 @@ async function runFeed(options: ConsumerOptions, feed: Feed, signal: AbortSignal
     logger: options.logger,
     signal: AbortSignal.any([signal, failed.signal]),
     body: async (moving) => {
-      for await (const claim of options.broker.claims(feed, options.group, AbortSignal.any([signal, failed.signal]))) {
+      const until = AbortSignal.any([signal, failed.signal]);
+      await reach.back(until);
+      const claims = options.broker.claims(feed, options.group, AbortSignal.any([until, reach.leaving]));
+      for await (const claim of claims) {
         moving();
-        const reading = runClaim(options, claim, signal)
+        const reading = runClaim(options, reach, claim, signal)
           .catch((error: unknown) => {
             failure ??= error;
             failed.abort();
@@ -75,6 +79,8 @@ async function runFeed(options: ConsumerOptions, feed: Feed, signal: AbortSignal
           .finally(() => running.delete(reading));
         running.add(reading);
       }
+      // What was given up has ended before it is asked for again.
+      await Promise.all(running);
     },
   }).catch((error: unknown) => {
     failure ??= error;
@@ -83,21 +89,22 @@ async function runFeed(options: ConsumerOptions, feed: Feed, signal: AbortSignal
   if (failure !== null) throw failure;
 }
 
-async function runClaim(options: ConsumerOptions, claim: Claim, signal: AbortSignal): Promise<void> {
+async function runClaim(options: ConsumerOptions, reach: Reach, claim: Claim, signal: AbortSignal): Promise<void> {
   const { store, owner, leaseMs, batchSize, clock, logger, onMessage } = options;
   const where = `${claim.feed.name}[${claim.partition}]`;
   const until = AbortSignal.any([signal, claim.lost]);
   const keeper = new LeaseKeeper({
     what: where,
     ttlMs: leaseMs,
-    acquire: () => store.lease(claim.feed.name, claim.partition, owner, leaseMs),
+    acquire: () => reach.asking(() => store.lease(claim.feed.name, claim.partition, owner, leaseMs)),
     release: (lease) => store.releaseLease(claim.feed.name, claim.partition, lease),
     clock,
     logger,
   });
   const name = `consumer of ${where}`;
   const health = options.health(name);
-  const stops = new Stops(options, claim);
+  const size = new GroupSize(batchSize);
+  const stops = new StoppedChannels({ ...options, feed: claim.feed.name, partition: claim.partition });
   const reading = (now: boolean) => options.onReading(claim.feed, claim.partition, now);
   await runLoop({
     name,
@@ -113,11 +120,12 @@ async function runClaim(options: ConsumerOptions, claim: Claim, signal: AbortSig
       };
       const onStop = (channel: Channel, error: ReplicatorError) => stops.stopped(channel, error);
       try {
-        await keeper.hold(until, async (held, lost) => {
+        const work = async (held: HeldLease, lost: AbortSignal) => {
           reading(true);
           const rewind = stops.takeRewind();
-          await readClaim({ store, claim, clock, logger, rewind, batchSize, onCommit, onStop, onMessage }, held, lost);
-        });
+          await readClaim({ store, claim, clock, logger, rewind, size, onCommit, onStop, onMessage }, held, lost);
+        };
+        await keeper.hold(until, work, moving);
       } finally {
         reading(false);
       }
@@ -127,62 +135,6 @@ async function runClaim(options: ConsumerOptions, claim: Claim, signal: AbortSig
   // Whoever reads the partition next says for himself what stops.
   stops.forget();
   await claim.release();
-}
-
-/** What a claim's reader knows of channels that stopped, from one reading to the next. */
-class Stops {
-  readonly #options: ConsumerOptions;
-  readonly #claim: Claim;
-  readonly #stopped = new Map<string, { readonly backoff: Backoff; readonly health: LoopHealth }>();
-  #rewind = false;
-
-  constructor(options: ConsumerOptions, claim: Claim) {
-    this.#options = options;
-    this.#claim = claim;
-  }
-
-  /** Whether the next reading begins at the earliest message; asked once for each. */
-  takeRewind(): boolean {
-    const rewind = this.#rewind;
-    this.#rewind = false;
-    return rewind;
-  }
-
-  /** Says so, and how long the channel rests. */
-  stopped(channel: Channel, error: ReplicatorError): number {
-    const { logger, health } = this.#options;
-    const where = `${this.#claim.feed.name}[${this.#claim.partition}]`;
-    const known = this.#stopped.get(channel.contour);
-    // Each try ends with a reading of the whole log: the position may be wrong rather than the log.
-    this.#rewind = true;
-    if (!known) {
-      const name = `channel ${channelLabel(channel)}[${this.#claim.partition}]`;
-      this.#stopped.set(channel.contour, { backoff: new Backoff(RETRY_STOPPED), health: health(name) });
-      logger.info({ feed: where, code: error.code }, "reading the log again from its earliest message");
-      return 0;
-    }
-    known.health.errors++;
-    known.health.lastError = error.message;
-    if (known.health.trouble !== error.message)
-      logger.error({ feed: where, code: error.code, ...error.facts, remedy: error.remedy }, error.message);
-    known.health.trouble = error.message;
-    return known.backoff.next();
-  }
-
-  /** The contour's changes are applied again. */
-  over(contour: string): void {
-    const known = this.#stopped.get(contour);
-    if (!known) return;
-    this.#stopped.delete(contour);
-    if (known.health.trouble !== null)
-      this.#options.logger.info({ channel: known.health.name }, `${known.health.name}: going on again`);
-    known.health.trouble = null;
-  }
-
-  forget(): void {
-    for (const { health } of this.#stopped.values()) health.trouble = null;
-    this.#stopped.clear();
-  }
 }
 
 function runParkedRetries(options: ConsumerOptions, signal: AbortSignal): Promise<void> {
@@ -198,6 +150,11 @@ function runParkedRetries(options: ConsumerOptions, signal: AbortSignal): Promis
         const { tried, resolved } = await store.retryParked(PARKED_AT_A_TIME);
         moving();
         if (resolved > 0) logger.info({ resolved, tried }, "parked changes applied or superseded");
+        const lifted = await store.recheckDeletes();
+        if (lifted > 0) logger.info({ lifted }, "rows inserted here while they were deleted elsewhere live on");
+        await store.trimConflictLog();
+        // Where some have gone, more may go: what was mended heals at full speed.
+        if (resolved > 0) return;
       } catch (error) {
         if (isAbort(error)) return;
         throw error;

@@ -5,6 +5,7 @@
  */
 import type { Delivery } from "../core/broker.ts";
 import type { Clock } from "../core/clock.ts";
+import { ReplicatorError } from "../core/errors.ts";
 import type { HeldLease } from "../core/lease_keeper.ts";
 import type {
   ApplyBatch,
@@ -15,15 +16,17 @@ import type {
   TargetStore,
 } from "../core/target_store.ts";
 import { type Boundary, capturedAt } from "./batch.ts";
+import type { GroupSize } from "./group_size.ts";
+import { isHalt } from "./stops.ts";
 
 export interface LaneOptions {
-  readonly store: TargetStore;
+  readonly store: Pick<TargetStore, "begin">;
   readonly key: LedgerKey;
   readonly feed: string;
   readonly lease: HeldLease;
   readonly clock: Clock;
-  /** Messages in one target transaction at most, unless one transaction has more. */
-  readonly batchSize: number;
+  /** Messages in one target transaction, unless one source transaction or cut has more. */
+  readonly size: GroupSize;
   /** Called after each commit. */
   onCommit(report: CommitReport): void;
 }
@@ -47,6 +50,8 @@ interface Arrived {
 const GROUP_BYTES = 2 * 1024 * 1024;
 /** A transaction above this is applied while it arrives (architecture §7.5). */
 const KEEP_BYTES = 4 * 1024 * 1024;
+/** A group undone by a concurrent transaction is tried so often before the loop's own recovery takes over. */
+const MOST_TRIES = 5;
 
 export class Lane {
   readonly #options: LaneOptions;
@@ -80,7 +85,7 @@ export class Lane {
     }
     this.#waiting.push(arrived);
     this.#waitingBytes += arrived.bytes;
-    const full = this.#waitingBytes >= GROUP_BYTES || this.#waiting.length >= this.#options.batchSize;
+    const full = this.#waitingBytes >= GROUP_BYTES || this.#waiting.length >= this.#options.size.messages;
     if (arrived.boundary !== "none" && full) await this.#applyWaiting(this.#waiting.length);
     else if (arrived.boundary === "none" && this.#waitingBytes >= KEEP_BYTES) await this.#startStreaming();
   }
@@ -88,10 +93,13 @@ export class Lane {
   /** Nothing more is at hand: applies what ends with a whole cut, or with a whole transaction when `anyEnd`. */
   async settle(anyEnd: boolean): Promise<void> {
     if (this.#open) return;
-    const end = this.#waiting.findLastIndex(
-      ({ boundary }) => boundary === "cut" || (anyEnd && boundary === "transaction"),
-    );
-    if (end >= 0) await this.#applyWaiting(end + 1);
+    for (;;) {
+      const end = this.#waiting.findLastIndex(
+        ({ boundary }) => boundary === "cut" || (anyEnd && boundary === "transaction"),
+      );
+      if (end < 0) return;
+      await this.#applyWaiting(this.#within(end + 1));
+    }
   }
 
   /** Forgets everything that is not committed; it will be read again. Never rejects. */
@@ -103,7 +111,16 @@ export class Lane {
     await open?.transaction.rollback();
   }
 
-  async #applyWaiting(count: number): Promise<void> {
+  /** How many of the first `count` messages are applied together: whole cuts, up to the size that is quick now (I12). */
+  #within(count: number): number {
+    const some = this.#waiting.slice(0, count);
+    const ends = ({ boundary }: Arrived) => boundary === "cut";
+    const last = some.slice(0, this.#options.size.messages).findLastIndex(ends);
+    const first = last >= 0 ? last : some.findIndex(ends);
+    return first >= 0 ? first + 1 : count;
+  }
+
+  async #applyWaiting(count: number, tries = 1): Promise<void> {
     const group = this.#waiting.slice(0, count);
     const last = group.at(-1);
     if (!last) return;
@@ -114,8 +131,18 @@ export class Lane {
       await this.#commit(transaction, last, startedAt);
     } catch (error) {
       await transaction.rollback();
-      throw error;
+      if (error instanceof ReplicatorError && error.code === "apply.serialization" && tries < MOST_TRIES) {
+        // All of it is still here: reading the log again would take far longer than trying again with less.
+        this.#options.size.undone(group.length);
+        return await this.#applyWaiting(this.#within(count), tries + 1);
+      }
+      const halted = error instanceof ReplicatorError && isHalt(error) ? haltedAt(group, error) : null;
+      if (!halted) throw error;
+      // What comes before it goes on; then the message with it, alone: the target applies that as far as it may.
+      if (halted.first > 0) await this.#applyWaiting(halted.first);
+      return await this.#applyWaiting(halted.end - halted.first);
     }
+    this.#options.size.took(group.length, this.#options.clock.monotonic() - startedAt);
     this.#waiting = this.#waiting.slice(count);
     this.#waitingBytes = this.#waiting.reduce((sum, { bytes }) => sum + bytes, 0);
   }
@@ -160,4 +187,13 @@ export class Lane {
       capturedAt: capturedAt(last.batch),
     });
   }
+}
+
+/** From where to where the messages with the transaction go that halts the channel; null when the group is just these. */
+function haltedAt(group: readonly Arrived[], { facts }: ReplicatorError) {
+  const at = group.findIndex(({ batch }) => batch.sequence === facts.sequence);
+  const ends = ({ boundary }: Arrived) => boundary !== "none";
+  const first = group.slice(0, Math.max(at, 0)).findLastIndex(ends) + 1;
+  const end = group.findIndex((one, n) => n >= at && ends(one)) + 1;
+  return at < 0 || end === 0 || (first === 0 && end === group.length) ? null : { first, end };
 }

@@ -12,9 +12,12 @@ import type { HeldLease } from "../core/lease_keeper.ts";
 import type { Logger } from "../core/logger.ts";
 import { type Envelope, parseEnvelope } from "../core/message.ts";
 import type { LedgerPosition, TargetStore } from "../core/target_store.ts";
+import { abandoning } from "./abandoning.ts";
 import { Acks } from "./acks.ts";
 import { batchOf, boundaryOf } from "./batch.ts";
+import type { GroupSize } from "./group_size.ts";
 import { type CommitReport, Lane } from "./lane.ts";
+import { ResumePoint } from "./resume_point.ts";
 import { Sequencer } from "./sequencer.ts";
 import { epochBroke, gap, isStop, stalled } from "./stops.ts";
 
@@ -25,7 +28,7 @@ export interface ReaderOptions {
   readonly logger: Logger;
   /** True when the last attempt ended at a gap: read from the earliest message this time. */
   readonly rewind: boolean;
-  readonly batchSize: number;
+  readonly size: GroupSize;
   onCommit(report: CommitReport): void;
   /**
    * A source cannot go on without skipping something. Returns how long the others are read on without it before all is
@@ -53,6 +56,7 @@ interface Source {
   readonly channel: Channel;
   readonly lane: Lane;
   readonly sequencer: Sequencer<Arrival>;
+  readonly resume: ResumePoint;
   gapSince: number | null;
   /** When a stopped source is tried again, on the monotonic clock; null while it goes. */
   retryAt: number | null;
@@ -61,6 +65,8 @@ interface Source {
 interface Reading extends ReaderOptions {
   readonly sources: ReadonlyMap<string, Source>;
   readonly acks: Acks;
+  /** The position before the delivery under way; null: the earliest of the log. */
+  before: Position | null;
 }
 
 interface Arrival {
@@ -80,9 +86,10 @@ export async function readClaim(options: ReaderOptions, held: HeldLease, signal:
   const until = AbortSignal.any([signal, claim.lost, done.signal]);
   const acks = new Acks();
   const { sources, resume } = await openSources(options, held);
-  const reading: Reading = { ...options, sources, acks };
+  const from = options.rewind ? null : resume;
+  const reading: Reading = { ...options, sources, acks, before: from };
   const queue = new ByteQueue<Delivery>(QUEUE_BYTES);
-  const pumping = pump(claim, options.rewind ? null : resume, queue, until);
+  const pumping = pump(claim, from, queue, until);
   try {
     let pulledAt = clock.monotonic();
     while (!until.aborted) {
@@ -95,11 +102,12 @@ export async function readClaim(options: ReaderOptions, held: HeldLease, signal:
       if (delivery) {
         pulledAt = clock.monotonic();
         await accept(reading, delivery);
+        reading.before = delivery.next;
       }
       for (const source of going) {
         if (source.retryAt !== null) continue;
-        if (queue.length === 0) await source.lane.settle(delivery === undefined);
-        await orStop(reading, source, () => watch(source, claim, clock, pulledAt));
+        if (queue.length === 0) await orStop(reading, source, () => source.lane.settle(delivery === undefined));
+        if (source.retryAt === null) await orStop(reading, source, () => watch(source, claim, clock, pulledAt));
       }
       if (!delivery && queue.closed) break;
     }
@@ -112,16 +120,21 @@ export async function readClaim(options: ReaderOptions, held: HeldLease, signal:
 }
 
 async function openSources(options: ReaderOptions, held: HeldLease) {
-  const { store, claim, clock, batchSize, onCommit } = options;
+  const { store, claim, clock, size, onCommit } = options;
   const sources = new Map<string, Source>();
+  const underLease = abandoning(store, held.lost);
   const positions: (LedgerPosition | null)[] = [];
   for (const channel of claim.feed.channels) {
     const key = { source: channel.contour, channel: channel.name, partition: claim.partition };
     const position = await store.position(key);
     positions.push(position);
-    const lane = new Lane({ store, key, feed: claim.feed.name, lease: held, clock, batchSize, onCommit }, position);
+    const lane = new Lane(
+      { store: underLease, key, feed: claim.feed.name, lease: held, clock, size, onCommit },
+      position,
+    );
     const sequencer = new Sequencer<Arrival>(position, HELD_BYTES);
-    sources.set(channel.contour, { channel, lane, sequencer, gapSince: null, retryAt: null });
+    const resume = new ResumePoint();
+    sources.set(channel.contour, { channel, lane, sequencer, resume, gapSince: null, retryAt: null });
   }
   return { sources, resume: smallest(positions) };
 }
@@ -178,14 +191,15 @@ async function take(reading: Reading, source: Source, arrival: Arrival): Promise
     reading.acks.passed(mark);
     return;
   }
-  reading.acks.taken(channel.contour, mark);
-  if (verdict.kind === "held") return;
+  reading.acks.taken(channel.contour, mark, envelope.sequence);
+  if (verdict.kind === "held") return source.resume.keep(reading.before, delivery);
   source.gapSince = null;
-  for (const item of verdict.items) {
+  for (const [n, item] of verdict.items.entries()) {
     reading.onMessage("new");
+    const next = source.resume.after(delivery, n === verdict.items.length - 1 && sequencer.missing === null);
     await lane.take({
-      batch: batchOf(item.envelope, item.delivery),
-      delivery: { ack: () => reading.acks.committed(channel.contour, item.mark) },
+      batch: { ...batchOf(item.envelope, item.delivery), next },
+      delivery: { ack: () => reading.acks.committed(channel.contour, item.envelope.sequence) },
       boundary: boundaryOf(item.envelope),
       bytes: item.delivery.body.length,
     });

@@ -1,4 +1,4 @@
-/** Two contours, `a` and `b`, with the same tables, joined by a real broker. */
+/** Two contours, `a` and `b`, or more, with the same tables, joined by a real broker. */
 import { sharedKafka, startKafka } from "../servers/kafka.ts";
 import { sharedNats, startNats } from "../servers/nats.ts";
 import { freshDatabase, sharedPostgres } from "../servers/postgres.ts";
@@ -46,9 +46,9 @@ export interface PairOptions {
   readonly ddl: string;
   readonly tables: readonly TableConfig[];
   /** The tests' own addresses of the databases; made on the shared server when left out. */
-  readonly urls?: readonly [string, string];
+  readonly urls?: readonly string[];
   /** The replicators' addresses, where they differ. */
-  readonly configUrls?: readonly [string, string];
+  readonly configUrls?: readonly string[];
   readonly extra?: Record<string, unknown>;
   readonly kafkaTopic?: Record<string, unknown>;
 }
@@ -63,32 +63,40 @@ let serial = 0;
 
 /** Prepared and not yet started. Contours have names of their own, so that pairs can share a broker. */
 export async function openPair(options: PairOptions): Promise<Pair> {
+  const { contours, close } = await openMesh(2, options);
+  const [a, b] = contours as [Contour, Contour];
+  return { a, b, close };
+}
+
+/** Contours `a`, `b`, `c` …, each of which reads all the others; prepared and not yet started. */
+export async function openMesh(
+  count: number,
+  options: PairOptions,
+): Promise<{ readonly contours: readonly Contour[]; close(): Promise<void> }> {
   const broker =
     typeof options.broker === "string" ? await brokerConfig(options.broker, options.kafkaTopic) : options.broker;
   const id = `${process.pid.toString(36)}${Date.now().toString(36)}${serial++}`;
-  const names = [`a-${id}`, `b-${id}`] as const;
-  const urls = options.urls ?? (await Promise.all([database(), database()]));
-  const open = async (self: 0 | 1) => {
+  const names = Array.from({ length: count }, (_, n) => `${"abcdef"[n]}-${id}`);
+  const urls = options.urls ?? (await Promise.all(names.map(database)));
+  const contours: Contour[] = [];
+  for (const [n, name] of names.entries()) {
     const contour = new Contour({
-      name: names[self],
-      url: urls[self],
-      ...(options.configUrls ? { configUrl: options.configUrls[self] } : {}),
+      name,
+      url: urls[n] ?? "",
+      ...(options.configUrls ? { configUrl: options.configUrls[n] ?? "" } : {}),
       broker,
-      from: [names[self === 0 ? 1 : 0]],
+      from: names.filter((other) => other !== name),
       tables: options.tables.map((table) => (table.topic ? { ...table, topic: `${table.topic}_${id}` } : table)),
       ...(options.extra ? { extra: options.extra } : {}),
     });
+    contours.push(contour);
     await contour.sql.unsafe(options.ddl);
     await contour.prepare();
-    return contour;
-  };
-  const a = await open(0);
-  const b = await open(1);
+  }
   return {
-    a,
-    b,
+    contours,
     close: async () => {
-      await Promise.all([a.close(), b.close()]);
+      await Promise.all(contours.map((contour) => contour.close()));
     },
   };
 }

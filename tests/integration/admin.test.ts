@@ -14,6 +14,7 @@ const SITE = {
 } as const;
 const EXPECTED: Expectations = {
   contour: "a",
+  contours: ["a"],
   roles: ["publisher", "consumer"],
   session: "auto",
   tables: [],
@@ -218,7 +219,7 @@ CREATE TRIGGER b_local BEFORE INSERT ON parent FOR EACH ROW EXECUTE FUNCTION noo
     const [queued] = await sql`SELECT sum(rows)::int AS n FROM replicator.queue`;
     expect(queued?.n).toBe(changes);
     expect(await admin.status(signal)).toMatchObject({ contour: "a", unpublished: changes, parked: 0, conflicts: 0 });
-    expect(await admin.parked(null, 10, signal)).toEqual([]);
+    expect(await admin.parked({ table: null, dead: false }, 10, signal)).toEqual([]);
   });
 
   test("a table is removed with the columns it was given, or without", async () => {

@@ -11,6 +11,7 @@ const { signal } = new AbortController();
 const columns = { version: "version", updated_at: "updated_at", updated_by: "updated_by" };
 const EXPECTED: Expectations = {
   contour: "a",
+  contours: ["a"],
   roles: ["publisher", "consumer"],
   session: "auto",
   tables: [],

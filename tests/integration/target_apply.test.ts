@@ -30,7 +30,7 @@ describeWith("postgres", "Target store, apply", () => {
           chunk("users", "UPDATE", [user(2, 1, "A")]),
           chunk("users", "DELETE", [row(2, { id: 2 })]),
         );
-        expect(outcome).toEqual({ changes: 2, applied: 2, beaten: 0, parked: 0 });
+        expect(outcome).toEqual({ changes: 2, applied: 2, beaten: 0, overridden: 0, parked: 0 });
         expect(await target.rows("users")).toEqual(['(1,A,A1@x,2,"2026-11-21 10:00:00+00",active)']);
         expect(await target.rows("replicator.tombstone_1")).toEqual(['(2,2,"2026-11-21 10:00:00+00",active)']);
         expect(await target.store.position(target.feed.key)).toEqual(target.feed.position);

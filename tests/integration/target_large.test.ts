@@ -37,7 +37,7 @@ describeWith("postgres", "Target store, large", () => {
           ...batches.map((batch) => [batch]),
           [feed.batch([chunk("docs", "INSERT", [row(1, { id: 2, body: "b", j: "{}" })])])],
         ]);
-        expect(outcome).toEqual({ changes: 2, applied: 2, beaten: 0, parked: 0 });
+        expect(outcome).toEqual({ changes: 2, applied: 2, beaten: 0, overridden: 0, parked: 0 });
         const [digest] = await target.column(`SELECT md5(body) || ' ' || j FROM docs WHERE id = 1`);
         expect(digest).toBe(`${new Bun.CryptoHasher("md5").update(body).digest("hex")} {"a":  1}`);
         expect(await target.column("SELECT count(*) FROM replicator.fragment")).toEqual(["0"]);

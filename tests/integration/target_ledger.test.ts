@@ -182,6 +182,7 @@ describeWith("postgres", "Target store, ledger", () => {
     await denied.close();
     await db.execute(`GRANT USAGE ON SCHEMA replicator TO ${role}`);
     await db.execute(`GRANT ALL ON ALL TABLES IN SCHEMA replicator TO ${role}`);
+    await db.execute(`GRANT EXECUTE ON FUNCTION replicator.conflict_found() TO ${role}`);
     const refused = asRole("replica");
     await expect(refused.open(signal)).rejects.toMatchObject({ code: "apply.replica_refused", retry: "never" });
     await refused.close();

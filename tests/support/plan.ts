@@ -38,7 +38,7 @@ export function add(a: Totals, b: Totals): Totals {
 }
 
 /** The quick ones first; folders that are not named here come after them by name. */
-const ORDER = ["static", "unit", "sql", "conformance", "integration", "e2e", "docs"];
+const ORDER = ["static", "unit", "property", "simulation", "sql", "conformance", "integration", "e2e", "docs"];
 
 function allSuites(): Suite[] {
   const found = new Map<string, string[]>([["static", []]]);

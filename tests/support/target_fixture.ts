@@ -140,7 +140,8 @@ export class Feed {
   batch(chunks: readonly Chunk[], events: readonly ApplyEvent[] = []): ApplyBatch {
     const sequence = ++this.#sequence;
     const next = { identity: "log", offset: String(sequence + 1) };
-    return { epoch: 1, sequence, cutNo: sequence, next, kind: events.length > 0 ? "events" : "frames", chunks, events };
+    const kind = events.length > 0 ? "events" : "frames";
+    return { epoch: 1, sequence, cutNo: sequence, endsCut: true, next, kind, chunks, events };
   }
 
   async begin() {

@@ -1,20 +1,30 @@
 /** The Admin port over PostgreSQL. */
 import type {
+  AddOptions,
   Admin,
+  ConflictDetail,
+  ConflictFilter,
+  ConflictLine,
   DatabaseStatus,
+  DiscardedChange,
   Expectations,
   Finding,
   GeneratorOptions,
   GeneratorTotals,
   ParkedChange,
+  ParkedDetail,
+  ParkedFilter,
+  ParkedOutcome,
+  ParkedSelection,
   SetupOptions,
-  TableOptions,
   TableState,
 } from "../../../src/core/admin.ts";
 import { type Database, type DatabaseOptions, openDatabase } from "../connection.ts";
 import { checkDatabase } from "./check.ts";
+import { conflictDetail, listConflicts } from "./conflicts.ts";
 import { generate, prepareGenerator } from "./generator.ts";
-import { listParked } from "./parked.ts";
+import { listParked, parkedDetail, parkedOutcomes, retryParked } from "./parked.ts";
+import { discardParked } from "./parked_discard.ts";
 import { installObjects } from "./setup.ts";
 import { databaseStatus } from "./status.ts";
 import { addTable, listTables, removeTable } from "./tables.ts";
@@ -40,7 +50,7 @@ class PostgresAdmin implements Admin {
   setup(options: SetupOptions, signal: AbortSignal): Promise<readonly string[]> {
     return installObjects(this.#db, options, signal);
   }
-  addTable(table: string, options: TableOptions, dryRun: boolean, signal: AbortSignal): Promise<readonly string[]> {
+  addTable(table: string, options: AddOptions, dryRun: boolean, signal: AbortSignal): Promise<readonly string[]> {
     return addTable(this.#db, table, options, dryRun, signal);
   }
   removeTable(table: string, keepColumns: boolean, signal: AbortSignal): Promise<readonly string[]> {
@@ -55,8 +65,26 @@ class PostgresAdmin implements Admin {
   status(signal: AbortSignal): Promise<DatabaseStatus> {
     return databaseStatus(this.#db, signal);
   }
-  parked(table: string | null, limit: number, signal: AbortSignal): Promise<readonly ParkedChange[]> {
-    return listParked(this.#db, table, limit, signal);
+  parked(filter: ParkedFilter, limit: number, signal: AbortSignal): Promise<readonly ParkedChange[]> {
+    return listParked(this.#db, filter, limit, signal);
+  }
+  parkedDetail(id: string, signal: AbortSignal): Promise<ParkedDetail> {
+    return parkedDetail(this.#db, id, signal);
+  }
+  retryParked(selection: ParkedSelection, signal: AbortSignal): Promise<readonly string[]> {
+    return retryParked(this.#db, selection, signal);
+  }
+  parkedOutcomes(ids: readonly string[], signal: AbortSignal): Promise<readonly ParkedOutcome[]> {
+    return parkedOutcomes(this.#db, ids, signal);
+  }
+  discardParked(ids: readonly string[], signal: AbortSignal): Promise<readonly DiscardedChange[]> {
+    return discardParked(this.#db, ids, signal);
+  }
+  conflicts(filter: ConflictFilter, limit: number, signal: AbortSignal): Promise<readonly ConflictLine[]> {
+    return listConflicts(this.#db, filter, limit, signal);
+  }
+  conflictDetail(id: string, signal: AbortSignal): Promise<ConflictDetail> {
+    return conflictDetail(this.#db, id, signal);
   }
   prepareGenerator(signal: AbortSignal): Promise<readonly string[]> {
     return prepareGenerator(this.#db, signal);

@@ -5,6 +5,7 @@ import tablePlan from "../../../sql/02a_table_plan.sql" with { type: "text" };
 import captureFunctions from "../../../sql/02b_capture_functions.sql" with { type: "text" };
 import captureTriggers from "../../../sql/02c_capture_triggers.sql" with { type: "text" };
 import setupTable from "../../../sql/02d_setup_table.sql" with { type: "text" };
+import sequences from "../../../sql/02da_sequences.sql" with { type: "text" };
 import registration from "../../../sql/02e_registration.sql" with { type: "text" };
 import views from "../../../sql/02f_views.sql" with { type: "text" };
 import namesAndRights from "../../../sql/02g_names_and_rights.sql" with { type: "text" };
@@ -16,6 +17,7 @@ export const SQL_FILES: readonly { readonly name: string; readonly text: string 
   { name: "02b_capture_functions.sql", text: captureFunctions },
   { name: "02c_capture_triggers.sql", text: captureTriggers },
   { name: "02d_setup_table.sql", text: setupTable },
+  { name: "02da_sequences.sql", text: sequences },
   { name: "02e_registration.sql", text: registration },
   { name: "02f_views.sql", text: views },
   { name: "02g_names_and_rights.sql", text: namesAndRights },

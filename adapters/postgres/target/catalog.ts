@@ -11,6 +11,8 @@ export interface Column {
   /** json, jsonb and domains over them: their JSON string is read as text and cast, or it would be taken for JSON itself. */
   readonly json: boolean;
   readonly generated: boolean;
+  /** Of a generated column: its expression over the table's other columns. */
+  readonly expression?: string | null;
   /** GENERATED ALWAYS AS IDENTITY: written on insert only, with OVERRIDING SYSTEM VALUE. */
   readonly identityAlways: boolean;
   /** Equality of its type, `=` or `OPERATOR("public".=)`: the search path is empty. */
@@ -28,6 +30,25 @@ export interface ForeignKey {
   readonly parentColumns: readonly string[];
   /** Parent value to child value, one operator a column. */
   readonly equals: readonly string[];
+  /** ON DELETE: NO ACTION (a), RESTRICT (r), CASCADE (c), SET NULL (n), SET DEFAULT (d). */
+  readonly onDelete: "a" | "r" | "c" | "n" | "d";
+  /** Of SET NULL and SET DEFAULT: the columns named there; null for all of the key. */
+  readonly setColumns: readonly string[] | null;
+  /** Whether the child is under replication. */
+  readonly replicated: boolean;
+}
+
+/** A unique index or exclusion constraint beside the key: no two rows may answer true to all of its operators. */
+export interface UniqueRule {
+  /** Of its index, as SQL writes it. */
+  readonly name: string;
+  /** Over the table's columns, unqualified. */
+  readonly expressions: readonly string[];
+  readonly operators: readonly string[];
+  /** Of a partial index: which rows it is about. */
+  readonly predicate: string | null;
+  /** UNIQUE NULLS NOT DISTINCT. */
+  readonly nullsEqual: boolean;
 }
 
 export interface TargetTable {
@@ -47,6 +68,7 @@ export interface TargetTable {
   readonly children: readonly ForeignKey[];
   /** Columns of deferrable UNIQUE constraints: PostgreSQL does not check them in replica mode (*tried*). */
   readonly deferrableUnique: readonly (readonly string[])[];
+  readonly rules: readonly UniqueRule[];
   readonly hasIdentityAlways: boolean;
   readonly partitioned: boolean;
   /** Place in the order "parents first". */
@@ -77,6 +99,7 @@ interface CatalogRow {
   readonly parents: readonly ForeignKey[] | null;
   readonly children: readonly ForeignKey[] | null;
   readonly unique: readonly (readonly string[])[] | null;
+  readonly rules: readonly UniqueRule[] | null;
   readonly partitioned: boolean;
   readonly deferrable: boolean;
   readonly forbids: string | null;
@@ -125,6 +148,7 @@ export function parseCatalog(text: string, allowed: ReadonlySet<string> | null):
       parents: row.parents ?? [],
       children: row.children ?? [],
       deferrableUnique: row.unique ?? [],
+      rules: row.rules ?? [],
       hasIdentityAlways: row.columns.some((column) => column.identityAlways),
       partitioned: row.partitioned,
       rank: rank.get(tableKey(row.schema, row.name)) ?? 0,
@@ -140,7 +164,7 @@ export function parseCatalog(text: string, allowed: ReadonlySet<string> | null):
 }
 
 /** `users`, `Users` and `public.users` are one table. */
-function keyOfName(name: string): string {
+export function keyOfName(name: string): string {
   const parsed = parseTableName(name);
   return parsed ? tableKey(parsed.schema, parsed.name) : "";
 }

@@ -4,7 +4,8 @@
  */
 import type { ForeignKey, TargetTable } from "./catalog.ts";
 import { qualified } from "./catalog.ts";
-import { id, keyMatches, keyPlace, keysOf, type Shape } from "./sql_names.ts";
+import { aliasOf, id, keyMatches, keyPlace, keysOf, rowsOf, type Shape, stampAlias, stampOf } from "./sql_names.ts";
+import { deletesSql } from "./stamp_sql.ts";
 
 /** Which foreign keys the upsert checks itself: `ranked` are those whose parents are written before. */
 export type ParentCheck = "none" | "ranked" | "all";
@@ -96,6 +97,29 @@ export function truncateChecks(table: TargetTable): readonly LateCheck[] {
 WHERE ${present} AND NOT EXISTS (SELECT FROM ${table.sql} p WHERE ${pairs(fk, (name) => `p.${id(name)}`, "ch")})`,
     };
   });
+}
+
+/**
+ * In origin mode, before rows go: PostgreSQL would do what ON DELETE says by itself, and nobody would capture it (review
+ * A6). Rows that refer to one that goes are apply's to clear first (arbitrate.ts). Of tables that are replicated only.
+ */
+export function cascadeChecks(shape: Shape, source: string): readonly LateCheck[] {
+  const { table } = shape;
+  const goes = deletesSql(stampAlias(shape, "n"), stampOf(table, "c"), table.policy);
+  const sameKey = shape.columns.some(({ column }) => table.key.includes(column))
+    ? `${keyMatches(
+        table,
+        (name) => `c.${id(name)}`,
+        (name) => `n.${aliasOf(shape, name)}`,
+      )} AND `
+    : "";
+  const acting = table.children.filter((fk) => fk.onDelete !== "a" && fk.onDelete !== "r" && fk.replicated);
+  return acting.map((fk) => ({
+    sqlState: "23503",
+    constraint: fk.name,
+    statement: `SELECT count(*) AS missing FROM (${rowsOf(shape, source)}) AS n JOIN ${table.sql} c ON ${sameKey}${goes}
+JOIN ${qualified(fk.childSchema, fk.childTable)} ch ON ${pairs(fk, (name) => `c.${id(name)}`, "ch")}`,
+  }));
 }
 
 function lateParentCheck(table: TargetTable, fk: ForeignKey, source: string): LateCheck {

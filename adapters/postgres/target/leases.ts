@@ -1,7 +1,7 @@
 /** Leases on partitions of broker logs: one consumer at a time per partition, by the database's clock (architecture §7.1). */
 import type { Clock } from "../../../src/core/clock.ts";
 import type { Lease } from "../../../src/core/lease.ts";
-import type { Database } from "../connection.ts";
+import { CONTROL_TIMEOUT_MS, type Database } from "../connection.ts";
 
 // One statement: ours is renewed, an expired one is taken with a new term, somebody else's is left alone.
 const TAKE = `
@@ -31,11 +31,14 @@ export async function takeLease(
   // From before the request: the server starts counting later than we do, never earlier.
   const asked = clock.monotonic();
   const params = [name, owner, Math.round(ttlMs)];
-  const [row] = await db.query<{ term: string }>(db.ours(TAKE), params, { action: `take the lease of ${name}` });
+  // An answer that comes when the lease has run out is worth nothing.
+  const options = { action: `take the lease of ${name}`, timeoutMs: Math.min(ttlMs, CONTROL_TIMEOUT_MS) };
+  const [row] = await db.query<{ term: string }>(db.ours(TAKE), params, options);
   return row ? { owner, term: Number(row.term), expiresAt: asked + ttlMs } : null;
 }
 
 /** Gives it up at once, if it is still ours. */
 export async function giveUpLease(db: Database, name: string, lease: Lease): Promise<void> {
-  await db.execute(db.ours(GIVE_UP), [name, lease.owner, lease.term], { action: `give up the lease of ${name}` });
+  const options = { action: `give up the lease of ${name}`, timeoutMs: CONTROL_TIMEOUT_MS };
+  await db.execute(db.ours(GIVE_UP), [name, lease.owner, lease.term], options);
 }

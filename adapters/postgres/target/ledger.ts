@@ -2,7 +2,14 @@
 import { ReplicatorError } from "../../../src/core/errors.ts";
 import type { Lease } from "../../../src/core/lease.ts";
 import type { LedgerKey, LedgerPosition } from "../../../src/core/target_store.ts";
-import { type Connection, type Database, type Queryable, type Row, rollback } from "../connection.ts";
+import {
+  CONTROL_TIMEOUT_MS,
+  type Connection,
+  type Database,
+  type Queryable,
+  type Row,
+  rollback,
+} from "../connection.ts";
 
 interface PositionRow extends Row {
   readonly epoch: string | null;
@@ -29,8 +36,8 @@ FROM (SELECT 1) AS one LEFT JOIN (${POSITION}) AS p ON true`;
 
 const APPLIED = `
 INSERT INTO "replicator".applied (ledger_id, epoch, sequence, cut_no, broker_identity, broker_offset,
-                                  chunks, versions, exceptions, captured_at, slot)
-VALUES ($1::int, $2::bigint, $3::bigint, $4::bigint, $5, $6, $7, $8::text::bigint[], $9, $10::text::timestamptz, $11::int)`;
+                                  chunks, versions, exceptions, captured_at, slot, cut_complete)
+VALUES ($1::int, $2::bigint, $3::bigint, $4::bigint, $5, $6, $7, $8::text::bigint[], $9, $10::text::timestamptz, $11::int, $12::boolean)`;
 
 const SLOT_SEQUENCES = 65_536;
 const SLOTS = 4;
@@ -38,6 +45,8 @@ const SLOTS = 4;
 /** What is written about one group of batches. */
 export interface AppliedRecord {
   readonly position: LedgerPosition;
+  /** Nothing more of the position's cut follows in this partition. */
+  readonly endsCut: boolean;
   readonly chunks: string;
   /** `1,2,NULL`: of every row, in the order of chunks. */
   readonly versions: string;
@@ -51,12 +60,12 @@ export async function ledgerId(db: Database, key: LedgerKey): Promise<number> {
   const find = db.ours(
     `SELECT ledger_id FROM "replicator".ledger WHERE source = $1 AND channel = $2 AND partition = $3::int`,
   );
-  const action = `find the ledger of ${key.source}/${key.channel}`;
+  const options = { action: `find the ledger of ${key.source}/${key.channel}`, timeoutMs: CONTROL_TIMEOUT_MS };
   const make = `INSERT INTO "replicator".ledger (source, channel, partition) VALUES ($1, $2, $3::int) ON CONFLICT DO NOTHING`;
-  let [row] = await db.query<{ ledger_id: string }>(find, params, { action });
+  let [row] = await db.query<{ ledger_id: string }>(find, params, options);
   if (!row) {
-    await db.execute(db.ours(make), params, { action });
-    [row] = await db.query<{ ledger_id: string }>(find, params, { action });
+    await db.execute(db.ours(make), params, options);
+    [row] = await db.query<{ ledger_id: string }>(find, params, options);
   }
   return Number(row?.ledger_id);
 }
@@ -66,7 +75,8 @@ export async function readPosition(
   ours: (text: string) => string,
   id: number,
 ): Promise<LedgerPosition | null> {
-  const [row] = await db.query<PositionRow>(ours(POSITION), [id], { action: "read the ledger" });
+  const options = { action: "read the ledger", timeoutMs: CONTROL_TIMEOUT_MS };
+  const [row] = await db.query<PositionRow>(ours(POSITION), [id], options);
   return toPosition(row);
 }
 
@@ -87,8 +97,8 @@ export async function fence(
   lease: { readonly name: string; readonly lease: Lease },
 ): Promise<void> {
   const params = [id, lease.name, lease.lease.owner, lease.lease.term];
-  const action = "read the ledger";
-  const [row] = await connection.query<PositionRow & { leased: string }>(ours(FENCE), params, { action });
+  const options = { action: "read the ledger", timeoutMs: CONTROL_TIMEOUT_MS };
+  const [row] = await connection.query<PositionRow & { leased: string }>(ours(FENCE), params, options);
   if (row?.leased !== "t") {
     throw new ReplicatorError({
       code: "lease.lost",
@@ -116,7 +126,7 @@ export function insertApplied(
   const { epoch, sequence, cutNo, position } = record.position;
   const params = [id, epoch, sequence, cutNo, position?.identity ?? null, position?.offset ?? null];
   const content = [record.chunks, `{${record.versions}}`, record.exceptions, record.capturedAt, slotOf(sequence)];
-  return connection.execute(ours(APPLIED), [...params, ...content], { action: "write the ledger" });
+  return connection.execute(ours(APPLIED), [...params, ...content, record.endsCut], { action: "write the ledger" });
 }
 
 export function slotOf(sequence: number): number {

@@ -2,6 +2,7 @@
 import type { Chunk, ChunkHeader } from "../../../src/core/chunk.ts";
 import { ReplicatorError } from "../../../src/core/errors.ts";
 import type { ApplyBatch } from "../../../src/core/target_store.ts";
+import { writtenIdentifier, writtenName } from "../text.ts";
 import { type Catalog, type Column, type TargetTable, tableKey } from "./catalog.ts";
 import { eventChunk } from "./event_chunk.ts";
 import { jsonMembers } from "./json_members.ts";
@@ -201,17 +202,14 @@ function refuse(chunk: WholeChunk, catalog: Catalog): Refused | null {
     message,
   });
   if (!table) {
-    return because(
-      "apply.unknown_table",
-      `table ${JSON.stringify(`${schema}.${name}`)} is not under replication here: create it as at the source, then run: replicator tables add ${schema}.${name}`,
-    );
+    return because("apply.unknown_table", `table ${writtenName(schema, name)} is not under replication here`);
   }
   if (operation === "TRUNCATE") return null;
   const ours = table.key.map((column) => column.name);
   if ([...key].sort().join("\u0000") !== [...ours].sort().join("\u0000")) {
     return because(
       "apply.key_differs",
-      `the key of ${table.label} is (${ours.join(", ")}) here and (${key.join(", ")}) at the source: give it the same primary key`,
+      `the key of ${table.label} is (${ours.join(", ")}) here and (${key.join(", ")}) at the source`,
     );
   }
   if (operation === "DELETE") return null;
@@ -221,13 +219,8 @@ function refuse(chunk: WholeChunk, catalog: Catalog): Refused | null {
   });
   if (unknown !== undefined) {
     const there = columnFor(table, stamp, unknown) !== undefined;
-    const quoted = `"${unknown.replaceAll('"', '""')}"`;
-    return because(
-      "apply.unknown_column",
-      there
-        ? `column ${quoted} of ${table.label} is generated here and plain at the source: ALTER TABLE ${table.sql} ALTER COLUMN ${quoted} DROP EXPRESSION`
-        : `column ${quoted} of ${table.label} is missing here: ALTER TABLE ${table.sql} ADD COLUMN ${quoted} <its type at the source>`,
-    );
+    const how = there ? "is generated here and plain at the source" : "is missing here";
+    return because("apply.unknown_column", `column ${writtenIdentifier(unknown)} of ${table.label} ${how}`);
   }
   const present = new Set(chunk.columns);
   const absent = [...key, ...stamp].find((column) => !present.has(column));

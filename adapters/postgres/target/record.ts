@@ -1,7 +1,9 @@
 /** What one group of batches leaves in `applied`: the view processed_events lists its events from it. */
 import type { ApplyBatch, LedgerPosition } from "../../../src/core/target_store.ts";
+import { writtenName } from "../text.ts";
 import type { AppliedRecord } from "./ledger.ts";
 import type { Piece } from "./plan.ts";
+import type { Retried } from "./retry.ts";
 
 /** The rows of one unit and what became of them. */
 export interface Entry {
@@ -14,19 +16,18 @@ export interface Entry {
   readonly parked: readonly { readonly id: string; readonly n: number }[];
 }
 
-/** `stillParked`: what the retry at commit has left; ids outside it were applied after all. */
-export function appliedRecord(
-  entries: readonly Entry[],
-  last: ApplyBatch,
-  stillParked: ReadonlySet<string>,
-): AppliedRecord {
-  const exceptions: Record<string, "beaten" | "parked"> = {};
+/** `retried`: what the retry at commit has left of the parked ones; the others were applied after all. */
+export function appliedRecord(entries: readonly Entry[], last: ApplyBatch, retried: Retried | null): AppliedRecord {
+  const exceptions: Record<string, "beaten" | "overridden" | "parked"> = {};
   const versions: string[] = [];
   let capturedAt: string | null = null;
   let first = 0;
   for (const entry of entries) {
     for (const n of entry.lost) exceptions[first + n] = "beaten";
-    for (const { id, n } of entry.parked) if (stillParked.has(id)) exceptions[first + n] = "parked";
+    for (const { id, n } of entry.parked) {
+      if (retried?.pending.has(id)) exceptions[first + n] = "parked";
+      else if (retried?.overridden.has(id)) exceptions[first + n] = "overridden";
+    }
     versions.push(entry.versions ?? Array<string>(entry.rows).fill("NULL").join(","));
     first += entry.rows;
     for (const { header } of entry.pieces) {
@@ -37,6 +38,7 @@ export function appliedRecord(
   }
   return {
     position: positionAfter(last),
+    endsCut: last.endsCut,
     chunks: JSON.stringify(entries.flatMap((entry) => entry.pieces.map(describe))),
     versions: versions.join(","),
     exceptions: Object.keys(exceptions).length > 0 ? JSON.stringify(exceptions) : null,
@@ -50,10 +52,5 @@ export function positionAfter(batch: ApplyBatch): LedgerPosition {
 
 function describe({ header }: Piece) {
   const { schema, table, operation, first_queue_id, rows, transaction } = header;
-  const name = schema === "public" ? identifier(table) : `${identifier(schema)}.${identifier(table)}`;
-  return { table: name, operation, first_queue_id, rows, transaction };
-}
-
-function identifier(name: string): string {
-  return /^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`;
+  return { table: writtenName(schema, table), operation, first_queue_id, rows, transaction };
 }

@@ -8,6 +8,8 @@ import { type GroupPlan, inOrder, type Unit } from "./plan.ts";
 export interface SecondTryContext {
   readonly executor: Executor;
   readonly mode: SessionMode;
+  /** The contour whose changes these are. */
+  readonly source: string;
   readonly catalog: Catalog;
   readonly askForCare: () => void;
 }
@@ -25,14 +27,14 @@ export async function secondTry(
   context: SecondTryContext,
   replan: () => Promise<GroupPlan>,
 ): Promise<{ readonly plan: GroupPlan; readonly outcomes: readonly UnitOutcome[] }> {
-  const { executor, mode } = context;
+  const { executor, mode, source } = context;
   const defers = mode === "origin" && context.catalog.deferrable;
   await connection.script(UNDO);
   let current = plan;
   let state = rowFailure(error) ?? "";
   const setWise = (units: readonly Unit[]) =>
     attempt(connection, async () => {
-      const outcomes = await executor.setWise(connection, units, mode);
+      const outcomes = await executor.setWise(connection, units, mode, { source });
       if (defers) await connection.script("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED");
       return outcomes;
     });
@@ -49,12 +51,34 @@ export async function secondTry(
   if (defers) await checkEarlier(connection, context);
   const outcomes: UnitOutcome[] = [];
   try {
-    for (const unit of current.captured) outcomes.push(await executor.rowByRow(connection, unit, mode));
+    for (const unit of current.captured) {
+      // A row alone is tried set-wise by the executor.
+      const outcome = unit.rows === 1 ? null : await whole(connection, unit, context);
+      outcomes.push(outcome ?? (await executor.rowByRow(connection, unit, mode, source)));
+    }
   } catch (failure) {
     throw throwable(failure);
   }
   if (defers) await connection.script("SET CONSTRAINTS ALL DEFERRED");
   return { plan: current, outcomes };
+}
+
+/** A unit that has no part in the failure goes set-wise after all: the rows of other tables do not pay for it. Null: it has. */
+async function whole(
+  connection: Connection,
+  unit: Unit,
+  { executor, mode, source }: SecondTryContext,
+): Promise<UnitOutcome | null> {
+  await connection.script("SAVEPOINT replicator_unit");
+  try {
+    const [outcome] = await executor.setWise(connection, [unit], mode, { source });
+    await connection.script("RELEASE SAVEPOINT replicator_unit");
+    return outcome ?? null;
+  } catch (error) {
+    if (rowFailure(error) === null) throw error;
+    await connection.script("ROLLBACK TO SAVEPOINT replicator_unit; RELEASE SAVEPOINT replicator_unit");
+    return null;
+  }
 }
 
 /**

@@ -15,7 +15,9 @@ const NEEDED = [
   "conflict_log",
   "consumer_role",
 ];
-const WRITTEN = ["ledger", "applied", "fragment", "inbox", "lease", "floor"];
+const WRITTEN = ["ledger", "applied", "fragment", "inbox", "lease", "floor", "conflict_log"];
+/** Called by the statements of apply. */
+const CALLED = "conflict_found()";
 
 /** @throws ReplicatorError `database.objects_missing`, `database.not_authorized` */
 export async function verifyTarget(db: Database, signal: AbortSignal): Promise<void> {
@@ -23,14 +25,15 @@ export async function verifyTarget(db: Database, signal: AbortSignal): Promise<v
   const missing = await db.query<{ name: string }>(
     `SELECT n.name FROM unnest($2::text::text[]) AS n(name)
 WHERE NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace
-                  WHERE s.nspname = $1 AND c.relname = n.name)`,
-    [db.schema, `{${NEEDED.join(",")}}`],
+                  WHERE s.nspname = $1 AND c.relname = n.name)
+UNION ALL SELECT $3 WHERE to_regprocedure(format('%I.%s', $1::text, $3::text)) IS NULL`,
+    [db.schema, `{${NEEDED.join(",")}}`, CALLED],
     options,
   );
   if (missing.length > 0) {
     throw new ReplicatorError({
       code: "database.objects_missing",
-      message: `Cannot apply to ${db.label}: schema "${db.schema}" has no table ${missing.map(({ name }) => `"${name}"`).join(", ")}`,
+      message: `Cannot apply to ${db.label}: schema "${db.schema}" has no ${missing.map(({ name }) => `"${name}"`).join(", ")}`,
       retry: "never",
       fault: "environment",
       remedy: "Run: replicator setup",
@@ -39,15 +42,16 @@ WHERE NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnam
   const denied = await db.query<{ name: string; who: string }>(
     `SELECT n.name, current_user AS who FROM unnest($2::text::text[]) AS n(name)
 WHERE NOT has_schema_privilege($1, 'USAGE') OR NOT has_table_privilege(format('%I.%I', $1::text, n.name), 'SELECT')
-   OR NOT has_table_privilege(format('%I.%I', $1::text, n.name), 'INSERT')`,
-    [db.schema, `{${WRITTEN.join(",")}}`],
+   OR NOT has_table_privilege(format('%I.%I', $1::text, n.name), 'INSERT')
+UNION ALL SELECT $3, current_user WHERE NOT has_function_privilege(format('%I.%s', $1::text, $3::text), 'EXECUTE')`,
+    [db.schema, `{${WRITTEN.join(",")}}`, CALLED],
     options,
   );
   if (denied.length > 0) {
     const who = denied[0]?.who ?? "";
     throw new ReplicatorError({
       code: "database.not_authorized",
-      message: `Cannot apply to ${db.label}: role "${who}" may not write ${denied.map(({ name }) => `"${db.schema}".${name}`).join(", ")}`,
+      message: `Cannot apply to ${db.label}: role "${who}" may not write or call ${denied.map(({ name }) => `"${db.schema}".${name}`).join(", ")}`,
       retry: "never",
       fault: "environment",
       remedy: `Run psql -f sql/05_roles.sql, then: GRANT replicator_consumer TO "${who}"`,

@@ -22,6 +22,11 @@ export function sourceJson(source: Source, schema: string): string {
   return `${sourceText(source, schema)}::json`;
 }
 
+/** The rows of a `source` expression of a statement as they came, without reading them once more. */
+export function sourceAsText(source: string): string {
+  return source.endsWith("::json") ? source.slice(0, -"::json".length) : `(${source})::text`;
+}
+
 export function sourceParams(source: Source): readonly Param[] {
   switch (source.kind) {
     case "text":

@@ -10,6 +10,8 @@
 import { MAX_VERSION } from "../../../src/core/stamp.ts";
 import type { TargetTable } from "./catalog.ts";
 import { type ParentCheck, parentChecks } from "./checks.ts";
+import { keyText, keyTextOf, leastUnseen, repeatedKeys, unstampedTie, watched } from "./conflict_watch.ts";
+import { sourceAsText } from "./sources.ts";
 import { aliasOf, id, keyAliases, keyMatches, rowsOf, type Shape, stampAlias, stampOf, textOf } from "./sql_names.ts";
 import { deletesSql, greatestFirst, replacesSql } from "./stamp_sql.ts";
 
@@ -19,9 +21,19 @@ export interface StatementOptions {
   readonly maxSkewMs: number;
 }
 
+/** More of the keys follows in a later statement of the group, of another kind: a row of any other writer is looked at. */
+export type Mixed = boolean;
+
 /** Upserts rows that no tombstone, no floor and no greater row beats. */
-export function upsertStatement(shape: Shape, source: string, check: ParentCheck, options: StatementOptions): string {
+export function upsertStatement(
+  shape: Shape,
+  source: string,
+  check: ParentCheck,
+  options: StatementOptions,
+  mixed: Mixed = false,
+): string {
   const { table } = shape;
+  const { schema } = options;
   const incoming = stampAlias(shape, "r");
   const names = shape.columns.map(({ column }) => id(column.name));
   const keyNames = new Set(table.key.map((column) => column.name));
@@ -30,9 +42,16 @@ export function upsertStatement(shape: Shape, source: string, check: ParentCheck
   const current = { ...stampOf(table, "c"), text: textOf(shape, (name) => `c.${id(name)}`) };
   const ties = shape.ties ? `, ${textOf(shape, (name) => `r.${aliasOf(shape, name)}`)} DESC` : "";
   const checks = parentChecks(shape, check);
+  const key = keyTextOf(shape, "r");
+  const buried = stampOf(table, "x");
+  const greatestKey = keyText(table.key.map(({ name }) => `excluded.${id(name)}`).join(", "));
+  const least = leastUnseen(shape, greatestKey, current);
+  const tie = unstampedTie(shape, excluded, current);
+  const replaced = { schema, table, incoming: excluded, current, key: greatestKey, least, tie, any: mixed };
   return `
 WITH r AS MATERIALIZED (${rowsOf(shape, source)}),
 ${floorOf(table, options)},
+${repeatedKeys(shape)},
 up AS (
   INSERT INTO ${table.sql} AS c (${names.join(", ")})${table.hasIdentityAlways ? " OVERRIDING SYSTEM VALUE" : ""}
   SELECT DISTINCT ON (${keyAliases(shape, "r.")}) ${names.map((_, place) => `r.c${place + 1}`).join(", ")}
@@ -43,12 +62,12 @@ up AS (
                       (name) => `x.${id(name)}`,
                       (name) => `r.${aliasOf(shape, name)}`,
                     )}
-                      AND ${deletesSql(stampOf(table, "x"), incoming, table.policy)})
-    AND NOT EXISTS (SELECT FROM f WHERE ${deletesSql(FLOOR, incoming, table.policy)})
+                      AND ${watched(deletesSql(buried, incoming, table.policy), { schema, table, incoming, current: buried, key })})
+    AND NOT EXISTS (SELECT FROM f WHERE ${watched(deletesSql(FLOOR, incoming, table.policy), { schema, table, incoming, current: FLOOR, key })})
   ORDER BY ${keyAliases(shape, "r.")}, ${greatestFirst(incoming, table.policy)}${ties}
   ON CONFLICT (${table.key.map((column) => id(column.name)).join(", ")}) DO UPDATE
   SET ${updated.map(({ column }) => `${id(column.name)} = excluded.${id(column.name)}`).join(", ")}
-  WHERE ${replacesSql(excluded, current, table.policy)}
+  WHERE ${watched(replacesSql(excluded, current, table.policy), replaced)}
   RETURNING ${[...table.key.map((column, place) => `c.${id(column.name)} AS k${place + 1}`), inserted(table), ...checks.returning].join(", ")}
 )${checks.ctes.map((cte) => `,\n${cte}`).join("")}
 SELECT ${versions(shape)} AS versions,
@@ -85,15 +104,22 @@ WHERE ${keyMatches(
 }
 
 /** Writes tombstones and deletes the rows they beat. The shape's columns are the key and the stamp. */
-export function deleteStatement(shape: Shape, source: string, options: StatementOptions): string {
+export function deleteStatement(shape: Shape, source: string, options: StatementOptions, mixed: Mixed = false): string {
   const { table } = shape;
+  const { schema } = options;
   const incoming = stampAlias(shape, "r");
   const columns = shape.columns.map(({ column }) => id(column.name)).join(", ");
   const aliases = shape.columns.map((_, place) => `r.c${place + 1}`).join(", ");
   const greatest = `SELECT DISTINCT ON (${keyAliases(shape, "r.")}) ${aliases}
     FROM r ORDER BY ${keyAliases(shape, "r.")}, ${greatestFirst(incoming, table.policy)}`;
   const returnedKey = table.key.map((column, place) => `c.${id(column.name)} AS k${place + 1}`).join(", ");
-  const tombstoneWins = deletesSql(stampOf(table, "c"), stampOf(table, "excluded"), table.policy);
+  const current = stampOf(table, "c");
+  const excluded = stampOf(table, "excluded");
+  const buries = `NOT (${deletesSql(current, excluded, table.policy)})`;
+  const greatestKey = keyText(table.key.map(({ name }) => `excluded.${id(name)}`).join(", "));
+  const w = stampAlias(shape, "w");
+  const key = keyTextOf(shape, "w");
+  const removed = { schema, table, incoming: w, current, key, least: leastUnseen(shape, key, current), any: mixed };
   const sameKey = (relation: string) =>
     keyMatches(
       table,
@@ -102,16 +128,18 @@ export function deleteStatement(shape: Shape, source: string, options: Statement
     );
   return `
 WITH r AS MATERIALIZED (${rowsOf(shape, source)}),
+${repeatedKeys(shape)},
 ts AS (
   INSERT INTO ${tombstone(table, options)} AS c (${columns}) ${greatest}
   ON CONFLICT (${table.key.map((column) => id(column.name)).join(", ")}) DO UPDATE
   SET ${table.stamp.map((name) => `${id(name)} = excluded.${id(name)}`).join(", ")}
-  WHERE NOT (${tombstoneWins})
+  WHERE ${mixed ? watched(buries, { schema, table, incoming: excluded, current, key: greatestKey, any: true }) : buries}
   RETURNING ${returnedKey}
 ),
+${recheckLater(table, sourceAsText(source), options)},
 del AS (
   DELETE FROM ${table.sql} AS c USING (${greatest}) AS w
-  WHERE ${sameKey("w")} AND ${deletesSql(stampAlias(shape, "w"), stampOf(table, "c"), table.policy)}
+  WHERE ${sameKey("w")} AND ${watched(deletesSql(w, current, table.policy), removed)}
   RETURNING ${returnedKey}
 )
 SELECT ${versions(shape)} AS versions,
@@ -120,7 +148,7 @@ SELECT ${versions(shape)} AS versions,
      WHERE NOT EXISTS (SELECT FROM del WHERE ${matchesReturned(shape, "del")})
        AND (NOT EXISTS (SELECT FROM ts WHERE ${matchesReturned(shape, "ts")})
             OR EXISTS (SELECT FROM ${table.sql} c WHERE ${sameKey("r")}
-                       AND NOT (${deletesSql(incoming, stampOf(table, "c"), table.policy)}))))
+                       AND NOT (${deletesSql(incoming, current, table.policy)}))))
   END AS lost,
   ${badStamps(shape, options)} AS bad,
   0 AS missing, 0 AS fresh`;
@@ -129,28 +157,39 @@ SELECT ${versions(shape)} AS versions,
 /** A TRUNCATE is a floor: remembered, and every row below it goes. The shape's columns are the stamp. */
 export function truncateStatement(shape: Shape, source: string, options: StatementOptions): string {
   const { table } = shape;
-  const { version, updatedAt, updatedBy } = stampAlias(shape, "r");
+  const incoming = stampAlias(shape, "r");
+  const { version, updatedAt, updatedBy } = incoming;
+  const current = stampOf(table, "c");
+  const key = keyText(table.key.map(({ name }) => `c.${id(name)}`).join(", "));
+  const removed = { schema: options.schema, table, incoming, current, key };
   return `
 WITH r AS MATERIALIZED (${rowsOf(shape, source)}),
 fl AS (
   INSERT INTO ${options.schema}.floor (table_id, version, updated_at, updated_by)
   SELECT DISTINCT ${table.tableId}, ${version}, ${updatedAt}, ${updatedBy} FROM r ON CONFLICT DO NOTHING
 ),
+${recheckLater(table, "NULL", options)},
 del AS (
   DELETE FROM ${table.sql} AS c
-  WHERE EXISTS (SELECT FROM r WHERE ${deletesSql(stampAlias(shape, "r"), stampOf(table, "c"), table.policy)})
+  WHERE EXISTS (SELECT FROM r WHERE ${watched(deletesSql(incoming, current, table.policy), removed)})
 )
 SELECT ${versions(shape)} AS versions, NULL AS lost, ${badStamps(shape, options)} AS bad, 0 AS missing, 0 AS fresh`;
 }
 
-export function tombstone(table: TargetTable, options: StatementOptions): string {
+/** A transaction under way here may insert a key below its tombstone: recheck.ts looks again when it has ended. */
+function recheckLater(table: TargetTable, keys: string, options: StatementOptions): string {
+  return `rc AS (INSERT INTO ${options.schema}.recheck (table_id, keys) VALUES (${table.tableId}, ${keys}))`;
+}
+
+export function tombstone(table: TargetTable, options: Pick<StatementOptions, "schema">): string {
   return `${options.schema}.tombstone_${table.tableId}`;
 }
 
-const FLOOR = { version: "f.version", updatedAt: "f.updated_at", updatedBy: "f.updated_by" };
+/** The stamp of `f`. */
+export const FLOOR = { version: "f.version", updatedAt: "f.updated_at", updatedBy: "f.updated_by" };
 
 /** `f`: the table's greatest floor, if it has one. */
-function floorOf(table: TargetTable, options: StatementOptions): string {
+export function floorOf(table: TargetTable, options: StatementOptions): string {
   return `f AS MATERIALIZED (
   SELECT f.version, f.updated_at, f.updated_by FROM ${options.schema}.floor f WHERE f.table_id = ${table.tableId}
   ORDER BY ${greatestFirst(FLOOR, table.policy)} LIMIT 1)`;

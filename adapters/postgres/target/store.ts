@@ -3,8 +3,16 @@ import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import { ReplicatorError } from "../../../src/core/errors.ts";
 import type { Lease } from "../../../src/core/lease.ts";
 import type { Logger } from "../../../src/core/logger.ts";
-import type { ApplyTransaction, LedgerKey, LedgerPosition, TargetStore } from "../../../src/core/target_store.ts";
+import { parseTableName, type TableName } from "../../../src/core/table_name.ts";
+import type {
+  ApplyTransaction,
+  LedgerKey,
+  LedgerPosition,
+  TargetCounts,
+  TargetStore,
+} from "../../../src/core/target_store.ts";
 import {
+  CONTROL_TIMEOUT_MS,
   type Connection,
   type Database,
   type DatabaseOptions,
@@ -12,14 +20,21 @@ import {
   quoteIdentifier,
   rollback,
 } from "../connection.ts";
-import { absentFrom } from "./catalog.ts";
+import { type Ahead, readAhead } from "./ahead.ts";
+import { absentFrom, type Catalog, keyOfName, type TargetTable, tableKey } from "./catalog.ts";
 import { CatalogCache } from "./catalog_cache.ts";
+import { trimConflictLog } from "./conflict_retention.ts";
 import { Executor, type SessionMode } from "./execute.ts";
+import { weigh } from "./halt.ts";
 import { giveUpLease, leaseName, takeLease } from "./leases.ts";
 import { emptyNextSlot, fence, ledgerId, lockLedger, readPosition, slotOf } from "./ledger.ts";
-import { retryInbox } from "./retry.ts";
+import { Parking, type ParkingLimits } from "./parking.ts";
+import { inboxCounts } from "./parking_counts.ts";
+import { recheck, recheckDue } from "./recheck.ts";
+import { type Retried, retryInbox } from "./retry.ts";
 import { chooseMode, verifyTarget } from "./session.ts";
-import { GROUP_SAVEPOINT, PostgresApply } from "./transaction.ts";
+import { GROUP_SAVEPOINT, IDLE_AFTER_BEGIN, PostgresApply } from "./transaction.ts";
+import { type Turn, Turns } from "./turns.ts";
 
 export interface TargetStoreOptions {
   /** Where, and as whom; application_name and session settings are ours to choose. */
@@ -28,8 +43,16 @@ export interface TargetStoreOptions {
   readonly tables: readonly string[] | null;
   /** The contours whose changes are accepted; null: any (the caller then reads from known ones only). */
   readonly contours?: readonly string[] | null | undefined;
+  /** Those of them, named likewise, whose unique conflicts are left to a person (on_unique_conflict: park). */
+  readonly leaveUnique?: readonly string[] | undefined;
+  /** Those of them, named likewise, of which nothing is parked: what cannot be applied stops its channel (on_error: stop). */
+  readonly stopOnError?: readonly string[] | undefined;
+  /** Default: 100 attempts, 100,000 changes, 256 MB. */
+  readonly parking?: Partial<ParkingLimits> | undefined;
   readonly session: "auto" | "replica" | "origin";
   readonly maxSkewMs: number;
+  /** How long the conflict log keeps a line; default: for ever. */
+  readonly conflictRetentionMs?: number | undefined;
   readonly logger: Logger;
   readonly clock?: Clock | undefined;
   /** Apply transactions at a time, a connection each; default 4. */
@@ -38,8 +61,7 @@ export interface TargetStoreOptions {
 
 const APPLICATION_NAME = "replicator_consumer";
 const CATALOG_MS = 5_000;
-/** Parked changes of at most this many bytes are tried in one transaction. */
-const RETRY_BYTES = 16_000_000;
+const LIMITS: ParkingLimits = { maxAttempts: 100, entries: 100_000, bytes: 256_000_000 };
 /** Of one set-wise statement: a TRUNCATE deletes the rows of a whole table. */
 const STATEMENT_MS = 600_000;
 
@@ -58,9 +80,18 @@ class PostgresTargetStore implements TargetStore {
   #apply: Database | null = null;
   #sessionMode: SessionMode = "origin";
   readonly #catalog: CatalogCache;
+  readonly #limits: ParkingLimits;
+  readonly #parking: Parking;
+  readonly #stops: readonly TableName[];
+  readonly #turns: Turns;
+  readonly #leaveUnique: ReadonlySet<string>;
   readonly #ledgers = new Map<string, number>();
+  /** Of ledgers whose last message was halted; as of the last position() or transaction of ours, whose lease keeps others off. */
+  readonly #ahead = new Map<number, Ahead | null>();
   /** Ledgers whose next transaction checks constraints after each group. */
   readonly #careful = new Set<number>();
+  /** The snapshot whose transactions must end before the recheck list is looked at; null: nothing is waiting. */
+  #recheckSince: string | null = null;
   /** Slots of `applied` that were entered, the next of which is to be emptied. */
   readonly #entered = new Set<number>();
 
@@ -69,9 +100,23 @@ class PostgresTargetStore implements TargetStore {
     this.#clock = options.clock ?? systemClock;
     this.#schema = quoteIdentifier(options.database.schema ?? "replicator");
     this.#executor = new Executor({ schema: this.#schema, maxSkewMs: options.maxSkewMs });
+    this.#turns = new Turns(this.#schema, this.#clock);
+    this.#leaveUnique = new Set((options.leaveUnique ?? []).map(keyOfName));
     this.#control = this.#database("origin", 4, options.database.queryTimeoutMs);
     const allowed = options.tables === null ? null : new Set(options.tables);
     this.#catalog = new CatalogCache(this.#control, allowed, this.#clock, CATALOG_MS);
+    this.#limits = { ...LIMITS, ...options.parking };
+    this.#stops = (options.stopOnError ?? []).flatMap((name) => parseTableName(name) ?? []);
+    this.#parking = new Parking({
+      db: this.#control,
+      schema: this.#schema,
+      catalog: this.#catalog,
+      limits: this.#limits,
+      clock: this.#clock,
+      logger: options.logger,
+      transaction: this.#aside,
+      retry: this.#retry,
+    });
   }
 
   async open(signal: AbortSignal): Promise<void> {
@@ -96,7 +141,9 @@ class PostgresTargetStore implements TargetStore {
 
   async position(key: LedgerKey): Promise<LedgerPosition | null> {
     const db = this.#control;
-    return readPosition(db, (text) => db.ours(text), await this.#ledgerId(key));
+    const id = await this.#ledgerId(key);
+    this.#ahead.set(id, await readAhead(db, (text) => db.ours(text), id));
+    return readPosition(db, (text) => db.ours(text), id);
   }
 
   async begin(key: LedgerKey, expected: LedgerPosition | null, feed: string, lease: Lease): Promise<ApplyTransaction> {
@@ -108,13 +155,19 @@ class PostgresTargetStore implements TargetStore {
     const mode = this.#modeFor(catalog.replicaForbidden);
     const deferred = mode === "origin" && catalog.deferrable;
     const lock = `; ${lockLedger((text) => db.ours(text), id)}; SAVEPOINT ${GROUP_SAVEPOINT}`;
-    const begun = this.#begin(connection, mode, deferred, lock, () =>
+    const turn = await this.#turns.take(connection).catch(async (error: unknown) => {
+      await rollback(connection);
+      connection.release();
+      throw error;
+    });
+    const begun = this.#begin(connection, turn.opening, mode, deferred, lock, () =>
       fence(connection, (text) => db.ours(text), id, expected, {
         name: leaseName(feed, key.partition),
         lease,
       }),
     );
-    return new PostgresApply(
+    const rules = { schema: this.#schema, ...key, stops: this.#stops, limits: this.#limits };
+    const transaction = new PostgresApply(
       {
         db,
         schema: this.#schema,
@@ -125,11 +178,19 @@ class PostgresTargetStore implements TargetStore {
         channel: key.channel,
         partition: key.partition,
         catalog,
-        reloadCatalog: () => this.#catalog.fresh(),
+        leavesUnique: this.#leavesUnique,
+        reloadCatalog: (refusing) => (refusing ? this.#catalog.freshFor(refusing) : this.#catalog.fresh()),
         careful: this.#careful.has(id),
         askForCare: () => this.#careful.add(id),
+        digestOf: this.#parking.digestOf,
+        weigh: (connection, ids) => weigh(connection, { ...rules, room: this.#parking.room }, ids),
+        room: () => this.#parking.room,
+        onParked: ({ entries, bytes }) => this.#parking.added(entries, bytes),
+        ahead: this.#ahead.get(id) ?? null,
+        onAhead: (ahead) => this.#ahead.set(id, ahead),
         onCommitted: (sequence) => {
           this.#careful.delete(id);
+          this.#ahead.delete(id);
           if (sequence === 0 || slotOf(sequence) !== slotOf(Math.max(0, sequence - 4_096)))
             this.#entered.add(slotOf(sequence));
         },
@@ -137,44 +198,31 @@ class PostgresTargetStore implements TargetStore {
       connection,
       begun,
     );
+    return this.#turns.watching(transaction, turn);
+  }
+
+  async recheckDeletes(): Promise<number> {
+    const since = this.#recheckSince;
+    const { due, now } = await recheckDue(this.#control, this.#schema, since);
+    this.#recheckSince = now;
+    if (!due || since === null) return 0;
+    const catalog = await this.#catalog.current();
+    const schema = this.#schema;
+    return this.#aside(catalog, (connection) => recheck({ connection, schema, catalog }, since));
   }
 
   async retryParked(limit: number): Promise<{ readonly tried: number; readonly resolved: number }> {
     await this.#emptySlots();
-    const db = this.#open();
-    const catalog = await this.#catalog.current();
-    const mode = this.#modeFor(catalog.replicaForbidden);
-    const connection = await db.reserve();
-    try {
-      await this.#begin(connection, mode, false, "", () => Promise.resolve());
-      const due = await connection.query<{ id: string; bytes: string }>(
-        `SELECT id, octet_length(data) AS bytes FROM ${this.#schema}.inbox
-WHERE status = 'parked' AND next_attempt_at <= clock_timestamp() ORDER BY next_attempt_at, id LIMIT $1::int FOR UPDATE SKIP LOCKED`,
-        [limit],
-        { action: "find parked changes that are due" },
-      );
-      const ids = withinBytes(due);
-      const context = { connection, schema: this.#schema, executor: this.#executor, mode, catalog };
-      const left = ids.length === 0 ? new Set<string>() : await retryInbox(context, ids, true);
-      await connection.query("COMMIT", [], { action: "commit retried changes" });
-      return { tried: ids.length, resolved: ids.length - left.size };
-    } catch (error) {
-      await rollback(connection);
-      throw error;
-    } finally {
-      connection.release();
-    }
+    return this.#parking.tick(limit);
   }
 
-  async counts(): Promise<{ readonly parked: number; readonly dead: number; readonly conflicts: number }> {
-    const [row] = await this.#control.query<Record<"parked" | "dead" | "conflicts", string>>(
-      `SELECT (SELECT count(*) FROM ${this.#schema}.inbox WHERE status = 'parked') AS parked,
-  (SELECT count(*) FROM ${this.#schema}.inbox WHERE status = 'dead') AS dead,
-  (SELECT count(*) FROM ${this.#schema}.conflict_log) AS conflicts`,
-      [],
-      { action: "count parked changes" },
-    );
-    return { parked: Number(row?.parked), dead: Number(row?.dead), conflicts: Number(row?.conflicts) };
+  async trimConflictLog(): Promise<number> {
+    const { conflictRetentionMs } = this.#options;
+    return conflictRetentionMs === undefined ? 0 : trimConflictLog(this.#control, this.#schema, conflictRetentionMs);
+  }
+
+  counts(): Promise<TargetCounts> {
+    return inboxCounts(this.#control, this.#schema, CONTROL_TIMEOUT_MS);
   }
 
   ping(signal: AbortSignal): Promise<void> {
@@ -186,9 +234,10 @@ WHERE status = 'parked' AND next_attempt_at <= clock_timestamp() ORDER BY next_a
     await this.#control.close();
   }
 
-  /** BEGIN, our marks and the fence: sent, not awaited. */
+  /** Goes on from a turn's `opening`: our marks and the fence, sent, not awaited. */
   async #begin(
     connection: Connection,
+    opening: string,
     mode: SessionMode,
     deferred: boolean,
     more: string,
@@ -197,9 +246,41 @@ WHERE status = 'parked' AND next_attempt_at <= clock_timestamp() ORDER BY next_a
     // I9: transaction-local, so that no pooler can leak it. The role differs from the session's only after DDL.
     const role = mode === this.#sessionMode ? "" : `; SET LOCAL session_replication_role = ${mode}`;
     const constraints = deferred ? "; SET CONSTRAINTS ALL DEFERRED" : "";
-    const begin = connection.script(`BEGIN; SET LOCAL replicator.capture = 'off'${role}${constraints}${more}`);
+    const marks = `SET LOCAL replicator.capture = 'off'; ${IDLE_AFTER_BEGIN}${role}${constraints}`;
+    // Not waited for longer: behind a lock that a vanished consumer still holds, a new try is as good.
+    const begin = connection.script(`${opening}; ${marks}${more}`, {
+      action: "begin to apply",
+      timeoutMs: CONTROL_TIMEOUT_MS,
+    });
     await Promise.all([begin, next()]);
   }
+
+  /** A transaction of apply's kind that moves no position. */
+  readonly #aside = async <T>(catalog: Catalog, work: (connection: Connection) => Promise<T>): Promise<T> => {
+    const connection = await this.#open().reserve();
+    let turn: Turn | null = null;
+    try {
+      turn = await this.#turns.take(connection);
+      const mode = this.#modeFor(catalog.replicaForbidden);
+      await this.#begin(connection, turn.opening, mode, false, "", () => Promise.resolve());
+      const result = await this.#turns.watch(work(connection));
+      await connection.query("COMMIT", [], { action: "commit changes tried again" });
+      return result;
+    } finally {
+      await rollback(connection);
+      connection.release();
+      turn?.end();
+    }
+  };
+
+  readonly #retry = (connection: Connection, catalog: Catalog, ids: readonly string[]): Promise<Retried> => {
+    const mode = this.#modeFor(catalog.replicaForbidden);
+    const shared = { connection, schema: this.#schema, executor: this.#executor, mode, catalog };
+    const context = { ...shared, completes: null, leavesUnique: this.#leavesUnique };
+    return retryInbox(context, ids, this.#limits.maxAttempts);
+  };
+
+  readonly #leavesUnique = ({ schema, name }: TargetTable): boolean => this.#leaveUnique.has(tableKey(schema, name));
 
   async #emptySlots(): Promise<void> {
     for (const slot of this.#entered) {
@@ -275,13 +356,4 @@ function notReplicated(label: string, tables: readonly string[]): ReplicatorErro
     remedy: `Run: replicator tables add ${tables.join(" ")}  (or take it out of critical_tables)`,
     facts: { tables: names },
   });
-}
-
-function withinBytes(due: readonly { readonly id: string; readonly bytes: string }[]): readonly string[] {
-  let bytes = 0;
-  const fits = due.filter((row, n) => {
-    bytes += Number(row.bytes);
-    return bytes <= RETRY_BYTES || n === 0;
-  });
-  return fits.map((row) => row.id);
 }

@@ -5,40 +5,34 @@
  */
 import { ReplicatorError } from "../../../src/core/errors.ts";
 import type { ApplyBatch, ApplyOutcome, ApplyTransaction } from "../../../src/core/target_store.ts";
-import { type Connection, type Database, rollback } from "../connection.ts";
+import { type Connection, rollback } from "../connection.ts";
+import { type Ahead, aheadTotals, isOf, joined, notAhead, writeAhead } from "./ahead.ts";
+import type { ApplyContext } from "./apply_context.ts";
 import type { Catalog } from "./catalog.ts";
-import type { Executor, SessionMode, UnitOutcome } from "./execute.ts";
-import { deferredConflict, rowFailure, throwable } from "./failures.ts";
+import type { TableNamed } from "./catalog_digest.ts";
+import { wholeChunks } from "./collect.ts";
+import { commitApply } from "./commit_apply.ts";
+import { ConflictTally } from "./conflict_tally.ts";
+import { applyContested, isConflictFound } from "./contested_group.ts";
+import type { UnitOutcome } from "./execute.ts";
+import { deferredConflict, dependsOnOrder, rowFailure, throwable } from "./failures.ts";
 import { Fragments } from "./fragments.ts";
+import { applyBefore, type Halt } from "./halt.ts";
 import { type Parcel, type ParkContext, park } from "./inbox.ts";
-import { type AppliedRecord, insertApplied, readPosition } from "./ledger.ts";
-import { chunksOf, type GroupPlan, planGroup, type WholeChunk, wholeChunk } from "./plan.ts";
+import { insertApplied } from "./ledger.ts";
+import { type GroupPlan, planGroup, type WholeChunk } from "./plan.ts";
 import { appliedRecord, type Entry } from "./record.ts";
-import { retryInbox } from "./retry.ts";
+import { type Retried, retryInbox } from "./retry.ts";
 import { secondTry } from "./second_try.ts";
 
 /** Where a group begins; what its second try goes back to. */
 export const GROUP_SAVEPOINT = "replicator_group";
-
-export interface ApplyContext {
-  readonly db: Database;
-  /** Our schema's quoted name. */
-  readonly schema: string;
-  readonly executor: Executor;
-  readonly mode: SessionMode;
-  readonly ledgerId: number;
-  readonly source: string;
-  readonly channel: string;
-  readonly partition: number;
-  readonly catalog: Catalog;
-  readonly reloadCatalog: () => Promise<Catalog>;
-  /** Constraints are checked after every group, not only at commit: what was deferred cannot be told apart there. */
-  readonly careful: boolean;
-  /** Called when the transaction must be applied again, carefully. */
-  readonly askForCare: () => void;
-  /** Called once, with the position committed. */
-  readonly onCommitted: (sequence: number) => void;
-}
+/**
+ * The locks of a consumer that vanished without a word go when its backend has waited so long for the next statement (I8).
+ * A transaction in several groups is one that is applied while it arrives, and waits for the broker as well.
+ */
+export const IDLE_AFTER_BEGIN = "SET LOCAL idle_in_transaction_session_timeout = '5s'";
+const IDLE_WHILE_ARRIVING = "SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
 interface Group {
   readonly batches: readonly ApplyBatch[];
@@ -58,9 +52,18 @@ export class PostgresApply implements ApplyTransaction {
   #last: ApplyBatch | null = null;
   #write: Promise<unknown> = Promise.resolve();
   /** Groups with parked rows: written at commit, when it is known which of them stay parked. */
-  readonly #undecided: { readonly entries: readonly Entry[]; readonly last: ApplyBatch }[] = [];
-  readonly #parked: string[] = [];
+  readonly #undecided: { readonly entries: readonly Entry[]; readonly batches: readonly ApplyBatch[] }[] = [];
+  /** Of the message that begins this transaction: what was applied of it before. */
+  #ahead: Ahead | null = null;
+  /** Of chunks applied ahead of their message's position now. */
+  #before: readonly Entry[] = [];
+  /** In the inbox: what came later may have cleared the way of these, not of those. */
+  #refused: string[] = [];
+  #hopeless: string[] = [];
+  /** Chunks of the only batch of this transaction: it may be cut before a source transaction that halts the channel. */
+  #only: readonly WholeChunk[] = [];
   readonly #totals = { changes: 0, beaten: 0 };
+  #conflicts = new ConflictTally();
   #ended = false;
 
   /** `begun`: BEGIN and the fence, sent and not awaited. */
@@ -81,17 +84,18 @@ export class PostgresApply implements ApplyTransaction {
     const last = batches.at(-1);
     if (!last) return;
     this.#last = last;
-    const chunks = await this.#collect(batches);
+    const { ahead } = this.#context;
+    if (batches.some((batch) => isOf(ahead, batch))) this.#ahead = ahead;
+    const chunks = notAhead(this.#ahead, await wholeChunks(batches, this.#catalog, this.#fragments));
+    this.#only = this.#groups === 0 && batches.length === 1 ? chunks : [];
     let plan = planGroup(chunks, this.#catalog, this.#order());
     // A table or column may be there by now: look again before parking for want of it.
-    if (plan.refused.length > 0) plan = await this.#replan(chunks);
+    const refusing = plan.refused.flatMap(({ pieces }) => pieces.map(({ header }) => header));
+    if (refusing.length > 0) plan = await this.#replan(chunks, refusing);
     // The first savepoint stands since BEGIN. Pieces of large rows must survive a second try, so they come before it.
-    const mark = `RELEASE SAVEPOINT ${GROUP_SAVEPOINT}; SAVEPOINT ${GROUP_SAVEPOINT}`;
+    const mark = `RELEASE SAVEPOINT ${GROUP_SAVEPOINT}; ${IDLE_WHILE_ARRIVING}; SAVEPOINT ${GROUP_SAVEPOINT}`;
     const marked = this.#groups++ > 0 || this.#fragments.used ? this.#connection.script(mark) : Promise.resolve();
-    const work = Promise.all([
-      marked,
-      this.#context.executor.setWise(this.#connection, plan.units, this.#context.mode),
-    ]);
+    const work = Promise.all([marked, this.#send(plan)]);
     this.#group = { batches, chunks, plan, work: work.then(([, outcomes]) => outcomes) };
     this.#group.work.catch(() => undefined);
   }
@@ -102,17 +106,70 @@ export class PostgresApply implements ApplyTransaction {
     const last = this.#last;
     if (!last) throw internal("Cannot commit an apply transaction that has applied nothing");
     if (this.#fragments.incomplete) throw internal("Cannot commit in the middle of a row that arrives in pieces");
-    const stillParked = await this.#retryParked();
-    const writes = this.#undecided.map(({ entries, last }) => this.#record(appliedRecord(entries, last, stillParked)));
+    const retried = await this.#retryParked(last);
+    const parked = await this.#context.weigh(this.#connection, [...retried.pending]);
+    if (parked.halt) return this.#stopBefore(parked.halt, last);
+    const writes = this.#undecided.map(({ entries, batches }) => this.#record(entries, batches, retried));
+    const ahead = aheadTotals(this.#ahead);
+    if (this.#context.ahead) writes.push(this.#writeAhead(null));
+    const undecided = this.#undecided.flatMap(({ entries }) => entries);
+    const conflicts = this.#conflicts.close(this.#connection, this.#context, undecided, retried);
     const outcome = {
-      changes: this.#totals.changes,
-      applied: this.#totals.changes - this.#totals.beaten - stillParked.size,
-      beaten: this.#totals.beaten,
-      parked: stillParked.size,
+      changes: this.#totals.changes + ahead.changes,
+      beaten: this.#totals.beaten + ahead.beaten,
+      overridden: retried.overridden.size + ahead.overridden,
+      parked: retried.pending.size + ahead.parked,
     };
-    await this.#commitNow(Promise.all([this.#write, ...writes, this.#fragments.clear()]), last);
+    const applied = outcome.changes - outcome.beaten - outcome.overridden - outcome.parked;
+    const sent = Promise.all([this.#write, ...writes, this.#fragments.clear(), conflicts]);
+    this.#ended = true;
+    await commitApply(this.#connection, sent, last, this.#context);
     this.#context.onCommitted(last.sequence);
-    return outcome;
+    this.#context.onParked(parked);
+    // A commit whose answer was lost has lost that answer too.
+    return { ...outcome, applied, ...(await conflicts.catch(() => ({}))) };
+  }
+
+  /** Commits the whole transactions before the one that halts, ahead of their message's position. */
+  async #stopBefore(halt: Halt, last: ApplyBatch): Promise<never> {
+    const done = await applyBefore(halt, this.#only, async (chunks) => {
+      await this.#connection.script(`ROLLBACK TO SAVEPOINT ${GROUP_SAVEPOINT}`);
+      this.#undecided.length = 0;
+      this.#refused = [];
+      this.#hopeless = [];
+      this.#conflicts = new ConflictTally();
+      this.#write = Promise.resolve();
+      const plan = planGroup(chunks, this.#catalog, this.#order());
+      const work = this.#send(plan);
+      work.catch(() => undefined);
+      this.#group = { batches: [], chunks, plan, work };
+      await this.#settle(true);
+      const retried = await this.#retryParked({ ...last, endsCut: false });
+      const weighed = await this.#context.weigh(this.#connection, [...retried.pending]);
+      return { ...weighed, chunks: chunks.length, retried };
+    });
+    if (done) {
+      const earlier = this.#ahead;
+      const record = appliedRecord(this.#before, last, done.retried);
+      const ahead = {
+        epoch: last.epoch,
+        sequence: last.sequence,
+        chunks: (earlier?.chunks ?? 0) + done.chunks,
+        record: earlier ? joined(earlier.record, record) : record,
+      };
+      const conflicts = this.#conflicts.close(this.#connection, this.#context, this.#before, done.retried);
+      await Promise.all([this.#writeAhead(ahead), this.#fragments.clear(), conflicts]);
+      await this.#connection.script("COMMIT", { action: "commit what comes before a change that stops the channel" });
+      this.#ended = true;
+      this.#connection.release();
+      this.#context.onParked(done);
+      this.#context.onAhead(ahead);
+    }
+    throw halt.error;
+  }
+
+  abandon(): void {
+    this.#connection.destroy();
   }
 
   async rollback(): Promise<void> {
@@ -133,7 +190,7 @@ export class PostgresApply implements ApplyTransaction {
     let plan = group.plan;
     let outcomes: readonly UnitOutcome[];
     try {
-      outcomes = await group.work;
+      outcomes = await this.#outcomes(group);
       if (this.#defers && (final || this.#context.careful)) await this.#checkDeferred();
     } catch (error) {
       if (rowFailure(error) === null) throw throwable(error);
@@ -144,10 +201,28 @@ export class PostgresApply implements ApplyTransaction {
     await this.#keep(group, plan, outcomes);
   }
 
+  #send({ units }: GroupPlan): Promise<UnitOutcome[]> {
+    const { executor, mode, source } = this.#context;
+    return executor.setWise(this.#connection, units, mode, { source, conflicts: "watch" });
+  }
+
+  async #outcomes({ work, plan: { units } }: Group): Promise<readonly UnitOutcome[]> {
+    try {
+      return await work;
+    } catch (error) {
+      if (!isConflictFound(error)) throw error;
+      const { executor, mode, source } = this.#context;
+      const undo = `ROLLBACK TO SAVEPOINT ${GROUP_SAVEPOINT}`;
+      return applyContested(this.#connection, { units, executor, mode, source, undo });
+    }
+  }
+
   async #keep(group: Group, plan: GroupPlan, outcomes: readonly UnitOutcome[]): Promise<void> {
     const entries: Entry[] = [];
-    for (const { unit, versions, lost, failed } of outcomes) {
+    for (const outcome of outcomes) {
+      const { unit, versions, lost, failed } = outcome;
       const { pieces, rows, source } = unit;
+      this.#conflicts.add(outcome);
       const parked = failed.length > 0 ? await this.#park({ pieces, source, failed }) : [];
       entries.push({ pieces, rows, versions, lost, parked });
       this.#totals.beaten += lost.length;
@@ -157,56 +232,58 @@ export class PostgresApply implements ApplyTransaction {
       entries.push({ pieces, rows, versions: null, lost: [], parked });
     }
     this.#totals.changes += entries.reduce((sum, entry) => sum + entry.rows, 0);
-    const last = group.batches.at(-1) as ApplyBatch;
-    if (entries.some((entry) => entry.parked.length > 0)) this.#undecided.push({ entries, last });
-    else this.#write = Promise.all([this.#write, this.#record(appliedRecord(entries, last, new Set()))]);
+    const { batches } = group;
+    if (batches.length === 0) this.#before = entries;
+    else if (entries.some((entry) => entry.parked.length > 0)) this.#undecided.push({ entries, batches });
+    else this.#write = Promise.all([this.#write, this.#record(entries, batches, null)]);
     this.#write.catch(() => undefined);
   }
 
-  async #replan(chunks: readonly WholeChunk[]): Promise<GroupPlan> {
-    this.#catalog = await this.#context.reloadCatalog();
+  async #replan(chunks: readonly WholeChunk[], refusing?: readonly TableNamed[]): Promise<GroupPlan> {
+    this.#catalog = await this.#context.reloadCatalog(refusing);
     return planGroup(chunks, this.#catalog, this.#order());
   }
 
-  #record(record: AppliedRecord): Promise<number> {
+  #record(entries: readonly Entry[], batches: readonly ApplyBatch[], retried: Retried | null): Promise<number> {
     const { db, ledgerId } = this.#context;
-    return insertApplied(this.#connection, (text) => db.ours(text), ledgerId, record);
+    const ahead = this.#ahead;
+    const record = appliedRecord(entries, batches.at(-1) as ApplyBatch, retried);
+    const whole = ahead && batches.some((batch) => isOf(ahead, batch)) ? joined(ahead.record, record) : record;
+    return insertApplied(this.#connection, (text) => db.ours(text), ledgerId, whole);
   }
 
-  async #park(parcel: Parcel): Promise<readonly { id: string; n: number }[]> {
-    const { schema, source, channel, partition } = this.#context;
-    const context: ParkContext = { connection: this.#connection, schema, source, channel, partition };
+  #writeAhead(ahead: Ahead | null): Promise<number> {
+    const { db, ledgerId } = this.#context;
+    return writeAhead(this.#connection, (text) => db.ours(text), ledgerId, ahead);
+  }
+
+  async #park(parcel: Parcel): Promise<Entry["parked"]> {
+    const { schema, source, channel, partition, digestOf } = this.#context;
+    const context: ParkContext = { connection: this.#connection, schema, source, channel, partition, digestOf };
     const rows = await park(context, parcel);
-    this.#parked.push(...rows.map((row) => row.id));
+    for (const { id, state } of rows) (dependsOnOrder(state) ? this.#refused : this.#hopeless).push(id);
+    // I11: what the end of a large transaction would not accept need not be carried there.
+    if (this.#only.length === 0 && this.#hopeless.length > this.#context.room().entries) {
+      const { halt } = await this.#context.weigh(this.#connection, this.#hopeless);
+      if (halt) throw halt.error;
+    }
     return rows;
   }
 
-  async #retryParked(): Promise<ReadonlySet<string>> {
-    if (this.#parked.length === 0) return new Set();
-    if (this.#defers) await this.#connection.script("SET CONSTRAINTS ALL IMMEDIATE");
-    const { schema, executor, mode } = this.#context;
-    const context = { connection: this.#connection, schema, executor, mode, catalog: this.#catalog };
+  async #retryParked(last: ApplyBatch): Promise<Retried> {
+    if (this.#refused.length > 0 && this.#defers) await this.#connection.script("SET CONSTRAINTS ALL IMMEDIATE");
+    const { schema, executor, mode, leavesUnique, ledgerId } = this.#context;
+    const { epoch, cutNo, endsCut } = last;
+    // What this commit completes: whole cuts, of which nothing can come any more that clears the way (law 3).
+    const completes = { ledgerId, epoch, cutNo: endsCut ? cutNo : cutNo - 1 };
+    const shared = { connection: this.#connection, schema, executor, mode, catalog: this.#catalog };
+    const context = { ...shared, completes, leavesUnique };
     try {
-      return await retryInbox(context, this.#parked, false);
+      const retried = await retryInbox(context, this.#refused, null);
+      return { ...retried, pending: new Set([...this.#hopeless, ...retried.pending]) };
     } catch (error) {
       throw throwable(error);
     }
-  }
-
-  /** Chunks whose rows are complete; pieces of large rows are stored until the last one is in. */
-  async #collect(batches: readonly ApplyBatch[]): Promise<readonly WholeChunk[]> {
-    const chunks: WholeChunk[] = [];
-    for (const batch of batches) {
-      for (const chunk of chunksOf(batch, this.#catalog)) {
-        const whole = chunk.fragment ? await this.#fragments.addChunk(chunk, batch) : wholeChunk(chunk, batch);
-        if (whole) chunks.push(whole);
-      }
-      for (const event of batch.events.filter((event) => event.fragment)) {
-        const whole = await this.#fragments.addEvent(event, batch, this.#catalog);
-        if (whole) chunks.push(whole);
-      }
-    }
-    return chunks;
   }
 
   get #defers(): boolean {
@@ -227,42 +304,6 @@ export class PostgresApply implements ApplyTransaction {
       this.#context.askForCare();
       throw deferredConflict(error);
     }
-  }
-
-  /** I4: the answer of COMMIT decides; when it is lost, the ledger does. */
-  async #commitNow(writes: Promise<unknown>, last: ApplyBatch): Promise<void> {
-    const commit = this.#connection.script("COMMIT", { action: "commit applied changes" });
-    const [written, committed] = await Promise.allSettled([writes, commit]);
-    this.#ended = true;
-    if (written.status === "fulfilled" && committed.status === "fulfilled") {
-      this.#connection.release();
-      return;
-    }
-    const broken = this.#connection.broken;
-    const reason: unknown =
-      written.status === "rejected" ? written.reason : (committed as PromiseRejectedResult).reason;
-    // A statement that failed in the pipeline has turned COMMIT into ROLLBACK: nothing is unknown then.
-    if (!broken) {
-      await rollback(this.#connection);
-      this.#connection.release();
-      if (rowFailure(reason) === null || this.#context.careful) throw throwable(reason);
-      this.#context.askForCare();
-      throw deferredConflict(reason);
-    }
-    this.#connection.destroy();
-    if (!(await this.#isCommitted(last))) throw reason;
-  }
-
-  async #isCommitted(last: ApplyBatch): Promise<boolean> {
-    const { db, ledgerId } = this.#context;
-    return db.transaction(async (connection) => {
-      // Waits until the lost transaction has ended, one way or the other.
-      await connection.query(db.ours(`SELECT FROM "replicator".ledger WHERE ledger_id = $1::int FOR UPDATE`), [
-        ledgerId,
-      ]);
-      const found = await readPosition(connection, (text) => db.ours(text), ledgerId);
-      return found?.epoch === last.epoch && found.sequence === last.sequence;
-    });
   }
 
   #assertOpen(): void {

@@ -31,7 +31,7 @@ export function targetStoreSuite(open: () => Promise<Harness>): void {
     const { feed, store, users } = await start();
     expect(await store.position(feed.key)).toBeNull();
     const outcome = await feed.apply(chunk("users", "INSERT", [user(1, 1, "a"), user(1, 2, "b")]));
-    expect(outcome).toEqual({ changes: 2, applied: 2, beaten: 0, parked: 0 });
+    expect(outcome).toEqual({ changes: 2, applied: 2, beaten: 0, overridden: 0, parked: 0 });
     expect(await users()).toEqual(["1 a 1", "2 b 1"]);
     expect(await store.position(feed.key)).toEqual(feed.position);
   });
@@ -77,7 +77,7 @@ export function targetStoreSuite(open: () => Promise<Harness>): void {
       chunk("orders", "INSERT", [row(1, { id: 1 })]),
       chunk("users", "INSERT", [user(1, 1, "a")]),
     );
-    expect(outcome).toEqual({ changes: 2, applied: 1, beaten: 0, parked: 1 });
+    expect(outcome).toEqual({ changes: 2, applied: 1, beaten: 0, overridden: 0, parked: 1 });
     expect(await users()).toEqual(["1 a 1"]);
     expect(await store.counts()).toMatchObject({ parked: 1, dead: 0 });
     expect(await store.retryParked(10)).toEqual({ tried: 0, resolved: 0 });
