@@ -2,8 +2,9 @@
 # package.json script's program. `make test ONLY="unit kafka"` runs a part.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 BOOTSTRAP = node tools/bootstrap.mjs
+export SEED HISTORIES FROM JOBS FAULT NARROWING PROPERTY_SEED PROPERTY_PATH
 
-.PHONY: demo test bench build check release clean
+.PHONY: demo test bench build check properties simulate planted release clean
 demo:
 	@$(BOOTSTRAP) postgres:17
 	@bun src/main.ts demo $(ARGS)
@@ -23,6 +24,20 @@ build:
 check:
 	@$(BOOTSTRAP)
 	@bun tests/run.ts static
+
+# make properties RUNS=1000000
+properties:
+	@$(BOOTSTRAP)
+	@PROPERTY_RUNS=$(RUNS) bun test --timeout=86400000 ./tests/property
+
+# make simulate HISTORIES=1000000; make simulate SEED=7
+simulate:
+	@$(BOOTSTRAP)
+	@bun tests/simulation/run.ts
+
+planted:
+	@$(BOOTSTRAP)
+	@bun tests/simulation/run.ts --planted
 
 release:
 	@$(BOOTSTRAP)
