@@ -5,6 +5,7 @@ import { redactUrls } from "../config/redact.ts";
 import { VERSION } from "../core/version.ts";
 import { checkCommand } from "./commands/check.ts";
 import { configCommand } from "./commands/config.ts";
+import { conflictsCommand } from "./commands/conflicts.ts";
 import { demoCommand } from "./commands/demo.ts";
 import { generateCommand } from "./commands/generate.ts";
 import { parkedCommand } from "./commands/parked.ts";
@@ -49,6 +50,7 @@ export function createProgram(context: Context): Command {
     checkCommand,
     statusCommand,
     parkedCommand,
+    conflictsCommand,
     generateCommand,
     configCommand,
   ]) {

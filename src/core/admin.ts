@@ -1,8 +1,9 @@
 /**
- * The Admin port: what the commands do to a database besides running (setup, tables, check, status, parked, generate).
+ * The Admin port: what the commands do to a database besides running (setup, tables, check, status, parked, conflicts, generate).
  * Adapter: postgres. Errors are ReplicatorError; every call ends within its deadline.
  */
 import type { TableStatus } from "./status.ts";
+import type { TargetCounts } from "./target_store.ts";
 
 export interface Finding {
   readonly severity: "info" | "warning" | "blocking";
@@ -29,6 +30,17 @@ export interface TableOptions {
   readonly excludeColumns?: readonly string[] | undefined;
 }
 
+/** Contour `place` (from 1) of `of` takes the sequence values v with v mod of = place mod of: no two give the same. */
+export interface SequenceSlot {
+  readonly place: number;
+  readonly of: number;
+}
+
+export interface AddOptions extends TableOptions {
+  /** For every sequence that feeds a column of the table; undefined leaves them as they are. */
+  readonly sequenceSlot?: SequenceSlot | undefined;
+}
+
 export interface TableState {
   /** As SQL writes it. */
   readonly table: string;
@@ -51,29 +63,120 @@ export interface ParkedChange {
   readonly operation: string;
   readonly record_id: string | null;
   readonly version: string | null;
+  /** `parked`, or `dead`: it waits for a person. */
   readonly status: string;
   readonly error_code: string;
   readonly error: string;
+  /** What unblocks it: a statement where there is one. */
+  readonly remedy: string | null;
   readonly attempts: number;
-  readonly next_attempt_at: string;
+  /** Null: not by the clock. A dead letter when its table changes; others when one like them can be applied. */
+  readonly next_attempt_at: string | null;
   readonly created_at: string;
+  readonly age_seconds: number;
+}
+
+/** Everything that is known of one. */
+export interface ParkedDetail extends ParkedChange {
+  readonly partition: number;
+  readonly epoch: string;
+  readonly sequence: string;
+  readonly cut_no: string;
+  readonly transaction_id: string;
+  readonly queue_id: string;
+  readonly captured_at: string | null;
+  readonly key_columns: readonly string[] | null;
+  readonly stamp_columns: readonly string[] | null;
+  /** What PostgreSQL said beside its message: constraint, column, type, function. */
+  readonly facts: Readonly<Record<string, string>>;
+  /** The row as captured: JSON text. */
+  readonly data: string;
+}
+
+export interface ParkedFilter {
+  /** As SQL writes it; null: of all tables. */
+  readonly table: string | null;
+  /** Dead letters only. */
+  readonly dead: boolean;
+}
+
+/** Decimal ids, a table as SQL writes it, or all. */
+export type ParkedSelection = { readonly ids: readonly string[] } | { readonly table: string } | "all";
+
+/** What became of a change that was asked to be tried again: `due` while nobody has tried it yet. */
+export interface ParkedOutcome {
+  readonly id: number;
+  readonly outcome: "resolved" | "parked" | "dead" | "due";
+  readonly error: string | null;
+  readonly remedy: string | null;
+}
+
+/** A parked change that was thrown away; conflict_log keeps it. */
+export interface DiscardedChange {
+  readonly id: number;
+  readonly table: string;
+  readonly record_id: string | null;
+  readonly source_contour: string;
+  /** Of its line in conflict_log. */
+  readonly conflict_id: number;
+}
+
+/** An incoming change that met another contour's write which it had not seen, or an override (law 3). */
+export interface ConflictLine {
+  readonly id: number;
+  readonly occurred_at: string;
+  readonly source_contour: string;
+  readonly table: string;
+  readonly record_id: string;
+  readonly policy: string;
+  /** `local` or `incoming`. */
+  readonly winner: string;
+  readonly reason: string;
+  /** The captured change that settled it: `removed`, `refused`, `revived`, `detached`; null: the rule of stamps did. */
+  readonly override: string | null;
+  /** Some rows of its source transaction were beaten here, others were not. */
+  readonly torn: boolean;
+  readonly transaction_id: string | null;
+  readonly event_id: string | null;
+}
+
+/** A value of both images as PostgreSQL's text, null where it is NULL; a side whose image has no such column is absent. */
+export interface ConflictColumn {
+  readonly column: string;
+  readonly local?: string | null;
+  readonly incoming?: string | null;
+  readonly differs: boolean;
+}
+
+export interface ConflictDetail extends ConflictLine {
+  readonly columns: readonly ConflictColumn[];
+  /** JSON text; of a deletion its key and stamp. */
+  readonly local_row: string | null;
+  readonly incoming_row: string | null;
+}
+
+export interface ConflictFilter {
+  /** As SQL writes it; null: of all tables. */
+  readonly table: string | null;
+  /** Not older than so many milliseconds; null: of any age. */
+  readonly sinceMs: number | null;
 }
 
 /** What the database alone knows when no process answers. */
-export interface DatabaseStatus {
+export interface DatabaseStatus extends TargetCounts {
   readonly contour: string;
   readonly last_lsn: string;
   readonly last_sync_time: string | null;
   readonly unpublished: number;
   readonly lag_seconds: number;
-  readonly parked: number;
-  readonly conflicts: number;
   readonly tables: readonly TableStatus[];
 }
 
 /** What `check` compares the database with. */
 export interface Expectations {
   readonly contour: string;
+  /** All that may write these tables, this one among them. */
+  readonly contours: readonly string[];
   readonly roles: readonly ("publisher" | "consumer")[];
   readonly session: "auto" | "replica" | "origin";
   readonly tables: readonly (TableOptions & { readonly name: string })[];
@@ -100,13 +203,29 @@ export interface Admin {
   ping(signal: AbortSignal): Promise<void>;
   /** Installs or upgrades our objects in one transaction; twice without harm. Returns what a person should know. */
   setup(options: SetupOptions, signal: AbortSignal): Promise<readonly string[]>;
-  /** Puts a table under replication, one transaction. Lines for a person; with `dryRun` the DDL, and nothing is changed. */
-  addTable(table: string, options: TableOptions, dryRun: boolean, signal: AbortSignal): Promise<readonly string[]>;
+  /**
+   * Puts a table under replication, one transaction; with a slot its sequences after that, in another. Lines for a person;
+   * with `dryRun` the DDL, and nothing is changed.
+   */
+  addTable(table: string, options: AddOptions, dryRun: boolean, signal: AbortSignal): Promise<readonly string[]>;
   removeTable(table: string, keepColumns: boolean, signal: AbortSignal): Promise<readonly string[]>;
   listTables(signal: AbortSignal): Promise<readonly TableState[]>;
   check(expected: Expectations, signal: AbortSignal): Promise<readonly Finding[]>;
   status(signal: AbortSignal): Promise<DatabaseStatus>;
-  parked(table: string | null, limit: number, signal: AbortSignal): Promise<readonly ParkedChange[]>;
+  /** Oldest first. @throws `parked.bad_table` */
+  parked(filter: ParkedFilter, limit: number, signal: AbortSignal): Promise<readonly ParkedChange[]>;
+  /** @throws `parked.unknown` */
+  parkedDetail(id: string, signal: AbortSignal): Promise<ParkedDetail>;
+  /** Makes them due now, dead letters as well, attempts counted afresh; a running consumer tries them. Returns their ids. @throws `parked.unknown` */
+  retryParked(selection: ParkedSelection, signal: AbortSignal): Promise<readonly string[]>;
+  /** What has become of them since. */
+  parkedOutcomes(ids: readonly string[], signal: AbortSignal): Promise<readonly ParkedOutcome[]>;
+  /** Throws them away, all or none, each with a line in conflict_log (reason `discarded`). @throws `parked.unknown` */
+  discardParked(ids: readonly string[], signal: AbortSignal): Promise<readonly DiscardedChange[]>;
+  /** Newest first. @throws `conflicts.bad_table` */
+  conflicts(filter: ConflictFilter, limit: number, signal: AbortSignal): Promise<readonly ConflictLine[]>;
+  /** @throws `conflicts.unknown` */
+  conflictDetail(id: string, signal: AbortSignal): Promise<ConflictDetail>;
   /** Makes `users` and `payments` where they are missing, puts them under replication where our objects stand. Lines for a person. */
   prepareGenerator(signal: AbortSignal): Promise<readonly string[]>;
   /** Writes to them until the signal aborts. */

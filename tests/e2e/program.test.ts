@@ -182,21 +182,42 @@ describeWith(["nats", "postgres"], "wrong input and a wrong environment", () => 
       expect(stderr).not.toContain("wrong-password");
     });
   }
+});
 
-  test("a broker that is not there is waited for, said once and on /ready", async () => {
+describeWith(["nats", "postgres"], "tables that changed", () => {
+  test("run tells at its start of those whose capture functions are stale, once each, with the command", async () => {
     const url = await freshDatabase(await sharedPostgres());
-    const broker = { broker: "nats", nats: { servers: ["nats://127.0.0.1:9"], replicas: 1 } } as const;
-    const contour = new Contour({ name: "a", url, broker, from: ["b"], tables: [{ name: "users" }] });
+    const tables = [{ name: "users" }, { name: "orders" }, { name: "same" }];
+    const contour = new Contour({ name: "a", url, broker: await brokerConfig("nats"), from: ["b"], tables });
     closers.push(() => contour.close());
-    await contour.sql`CREATE TABLE users (id bigint PRIMARY KEY, name text)`;
+    for (const { name } of tables) await contour.sql.unsafe(`CREATE TABLE ${name} (id bigint PRIMARY KEY, name text)`);
     await contour.prepare();
-    const replicator = await contour.start("all", false);
-    await until("/ready gives the reason", async () => {
-      const answer = await replicator.get("/ready").catch(() => null);
-      return (answer?.status === 503 && JSON.stringify(answer.body).toLowerCase().includes("broker")) || answer;
-    });
-    expect((await replicator.get("/health")).body).toEqual({ status: "ok" });
-    expect([await replicator.stop(), replicator.log()]).toEqual([0, expect.any(String)]);
-    expect(replicator.log().match(/127\.0\.0\.1:9\b.*trying again/g)).toHaveLength(1);
+    await contour.sql.unsafe("ALTER TABLE users ADD COLUMN more int; ALTER TABLE orders DISABLE TRIGGER ALL");
+    const told = async () => {
+      const replicator = await contour.start();
+      const found = () =>
+        replicator
+          .log()
+          .split("\n")
+          .filter((line) => line.includes("tables.stale"));
+      await until("it is told", () => found().length > 0 || replicator.log());
+      await replicator.stop();
+      return found().map((line) => JSON.parse(line));
+    };
+    const found = await told();
+    expect(found).toMatchObject([
+      { level: "warn", table: "orders", message: expect.stringContaining("its triggers are gone or disabled") },
+      { level: "warn", table: "users", message: expect.stringContaining("its columns changed") },
+    ]);
+    for (const { remedy } of found) {
+      const { code } = await contour.command(
+        ...String(remedy)
+          .replace(/^replicator /, "")
+          .split(" "),
+      );
+      expect(code).toBe(0);
+    }
+    await contour.sql`ALTER TABLE same ADD COLUMN more int`;
+    expect(await told()).toMatchObject([{ table: "same" }]);
   });
 });

@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
 import { isAbort, ReplicatorError } from "../../core/errors.ts";
-import type { StatusReport } from "../../core/status.ts";
+import { type StatusReport, suspendedBy } from "../../core/status.ts";
 import { VERSION } from "../../core/version.ts";
 import { type Context, define } from "../context.ts";
 import { inputError, type Session, withSession } from "../session.ts";
@@ -94,7 +94,10 @@ async function askDatabase({ config, engine, logger, signal }: Session, url: str
       lag_seconds: known.lag_seconds,
       lag_level: lag >= lag_critical ? "critical" : lag >= lag_warning ? "warning" : "ok",
       unpublished: known.unpublished,
-      parked: known.parked,
+      parked: known.parked + known.dead,
+      dead: known.dead,
+      suspended_since: known.parkedSince,
+      suspended: suspendedBy(known),
       conflicts: known.conflicts,
       alerts: [],
       channels: [],
@@ -113,7 +116,8 @@ function drawStatus(report: StatusReport): string {
     ["unpublished", String(report.unpublished)],
     ["replicated", `${report.records_replicated} by this process`],
     ["last sync", report.last_sync_time ?? "never"],
-    ["parked", String(report.parked)],
+    ["parked", report.dead > 0 ? `${report.parked}, ${report.dead} of them dead letters` : String(report.parked)],
+    ...report.suspended.map((what): [string, string] => ["suspended", what]),
     ["conflicts", String(report.conflicts)],
     [
       "errors",
