@@ -84,11 +84,48 @@ BEGIN
         captured.op := 'I';
     END IF;
     %5$s
+    IF captured.op = 'I' THEN
+        -- it was stamped before it waited for a transaction that deleted its key: see lift_sql()
+        INSERT INTO "replicator".queue (table_id, operation, rows, data)
+        SELECT %6$s, 'I', 1, captured.line WHERE NOT EXISTS (SELECT FROM "replicator".tombstone_%6$s t WHERE %7$s AND %8$s);
+        IF FOUND THEN RETURN NULL; END IF;
+        PERFORM "replicator".lift_%6$s(TG_RELID, '[' || %9$s || ']');
+    END IF;
     INSERT INTO "replicator".queue (table_id, operation, rows, data) VALUES (%6$s, captured.op, 1, captured.line);
     RETURN NULL;
 END $body$, "replicator".guard_sql(plan, 'NULL'), "replicator".take_line_sql(plan, 'OLD', plain, same), bury,
-            "replicator".same_key_sql(plan, 'OLD', 'NEW'), "replicator".take_line_sql(plan, 'NEW', plain, same), id));
+            "replicator".same_key_sql(plan, 'OLD', 'NEW'), "replicator".take_line_sql(plan, 'NEW', plain, same), id,
+            "replicator".same_key_sql(plan, 't', 'NEW'), "replicator".not_above_sql(plan, 'NEW', 't'), "replicator".key_line_sql(plan, 'NEW')));
+    RETURN NEXT "replicator".lift_sql(plan);
 END $function$;
+
+-- Expression: a row's stamp is not above a tombstone's.
+CREATE OR REPLACE FUNCTION "replicator".not_above_sql(plan jsonb, source text, stone text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT format('(%1$s.%3$s <= %2$s.%3$s OR %1$s.%4$s <= %2$s.%4$s)', source, stone,
+                  "replicator".quoted(plan->'stamp'->>0), "replicator".quoted(plan->'stamp'->>1))
+$function$;
+
+-- A row is stamped before it is inserted, and the insert may wait then: for a transaction that deletes the row of its key.
+-- When that commits the new row goes in below the tombstone, and every other contour would take it for deleted. Seen after
+-- the insert, when the tombstone is visible and nobody else can delete the key; mended by a captured UPDATE above it.
+CREATE OR REPLACE FUNCTION "replicator".lift_sql(plan jsonb) RETURNS text
+LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT "replicator".function_sql(format('lift_%s(relation regclass, keys text) RETURNS void', plan->>'id'),
+        'SECURITY DEFINER SET search_path TO pg_catalog, pg_temp', format($body$
+DECLARE
+    mark text := coalesce(current_setting('replicator.capture', true), '');
+    rows text := 'json_populate_recordset(NULL::"replicator".tombstone_%1$s, $1::json)';
+BEGIN
+    PERFORM set_config('replicator.capture', 'off', true);
+    EXECUTE format('UPDATE %%s c SET %2$s = greatest(c.%2$s, t.%2$s), %3$s = greatest(c.%3$s, t.%3$s) FROM %%s k JOIN "replicator".tombstone_%1$s t ON %4$s WHERE %5$s',
+                   relation, rows) USING keys;
+    PERFORM set_config('replicator.capture', mark, true);
+    EXECUTE format('UPDATE %%s c SET %2$s = c.%2$s FROM %%s k WHERE %5$s', relation, rows) USING keys;
+END $body$, plan->>'id',
+            replace(replace("replicator".quoted(plan->'stamp'->>0), '%', '%%'), '''', ''''''), replace(replace("replicator".quoted(plan->'stamp'->>1), '%', '%%'), '''', ''''''),
+            replace(replace("replicator".same_key_sql(plan, 't', 'k'), '%', '%%'), '''', ''''''), replace(replace("replicator".same_key_sql(plan, 'c', 'k'), '%', '%%'), '''', '''''')))
+$function$;
 
 -- Statement: packs the lines of a set of rows into queue rows of about 64 kB, by a running sum of their bytes.
 -- `source` is a relation or FROM list with the alias replicator_row; `buried` adds the tombstone t and makes D rows.
@@ -132,7 +169,7 @@ BEGIN
         'SECURITY DEFINER SET search_path TO pg_catalog, pg_temp ' || "replicator".settings_sql(plan, true), format($body$
 #variable_conflict use_column
 <<captured>>
-DECLARE op "char" := 'I'; same boolean;
+DECLARE op "char" := 'I'; same boolean; below text;
 BEGIN
 %1$s%2$s    IF TG_OP = 'DELETE' THEN
         %3$s
@@ -145,10 +182,16 @@ BEGIN
         END IF;
     END IF;
     %5$s
+    IF captured.op = 'I' THEN
+        SELECT '[' || string_agg(%6$s, ',') || ']' INTO captured.below
+          FROM new_rows r JOIN "replicator".tombstone_%4$s t ON %7$s WHERE %8$s;
+        IF captured.below IS NOT NULL THEN PERFORM "replicator".lift_%4$s(TG_RELID, captured.below); END IF;
+    END IF;
     RETURN NULL;
 END $body$, "replicator".guard_sql(plan, 'NULL'),
             CASE WHEN whole THEN '' ELSE format('    captured.same := "replicator".columns_digest(TG_RELID) = %L;' || E'\n', plan->>'digest') END,
-            gone, id, fresh));
+            gone, id, fresh, "replicator".key_line_sql(plan, 'r'), "replicator".same_key_sql(plan, 't', 'r'), "replicator".not_above_sql(plan, 'r', 't')));
+    RETURN NEXT "replicator".lift_sql(plan);
 
     RETURN NEXT "replicator".function_sql(format('bury_key_%s() RETURNS trigger', id),
         'SECURITY DEFINER SET search_path TO pg_catalog, pg_temp', format($body$

@@ -62,7 +62,7 @@ DECLARE
     item text;
 BEGIN
     FOR item IN SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = '"replicator"'::regnamespace
-                   AND p.proname ~ ('^(stamp_insert|stamp_update|stamp_delete|change_key|refuse|capture|bury_key|careful_line|careful_key_line|truncate|truncate_partition)_' || (plan->>'id') || '$') LOOP
+                   AND p.proname ~ ('^(stamp_insert|stamp_update|stamp_delete|change_key|refuse|lift|capture|bury_key|careful_line|careful_key_line|truncate|truncate_partition)_' || (plan->>'id') || '$') LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', item);
         IF owner <> current_user THEN EXECUTE format('ALTER FUNCTION %s OWNER TO %I', item, owner); END IF;
     END LOOP;
@@ -73,8 +73,9 @@ BEGIN
                        AND t.typname IN ('line_' || (plan->>'id'), 'key_line_' || (plan->>'id')) LOOP
             EXECUTE format('ALTER TYPE %s OWNER TO %I', item, owner);
         END LOOP;
-        IF NOT has_table_privilege(owner, (plan->>'relid')::oid, 'SELECT') THEN
-            EXECUTE format('GRANT SELECT ON %s TO %I', plan->>'target', owner);
+        -- UPDATE: a row inserted below its tombstone is lifted above it
+        IF NOT (has_table_privilege(owner, (plan->>'relid')::oid, 'SELECT') AND has_table_privilege(owner, (plan->>'relid')::oid, 'UPDATE')) THEN
+            EXECUTE format('GRANT SELECT, UPDATE ON %s TO %I', plan->>'target', owner);
         END IF;
     END IF;
     PERFORM "replicator".grant_rights();
@@ -208,7 +209,7 @@ DECLARE
     item text;
 BEGIN
     FOR item IN SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = '"replicator"'::regnamespace
-                   AND p.proname ~ ('^(stamp_insert|stamp_update|stamp_delete|change_key|refuse|capture|bury_key|careful_line|careful_key_line|truncate|truncate_partition)_' || id || '$') LOOP
+                   AND p.proname ~ ('^(stamp_insert|stamp_update|stamp_delete|change_key|refuse|lift|capture|bury_key|careful_line|careful_key_line|truncate|truncate_partition)_' || id || '$') LOOP
         EXECUTE 'DROP FUNCTION ' || item;
     END LOOP;
     EXECUTE format('DROP TYPE IF EXISTS "replicator".line_%1$s, "replicator".key_line_%1$s', id);

@@ -1,6 +1,7 @@
 /** Capture on real PostgreSQL: every way to change a row, in both forms. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { describeWith } from "../support/needs.ts";
+import { until } from "../support/until.ts";
 import { captured, contents, type Database, freshSetup, replay } from "./database.ts";
 
 const operations = (changes: readonly { operation: string }[]) => changes.map(({ operation }) => operation).join("");
@@ -49,6 +50,40 @@ describeWith("postgres", "capture", () => {
         await db.run(`UPDATE ${name} SET n = 1; DELETE FROM ${name}; INSERT INTO ${name} SELECT 1 WHERE false`);
         expect(await captured(db.sql, name)).toEqual([]);
       });
+
+      const waiters = {
+        "an INSERT": (name: string) => `INSERT INTO ${name} VALUES (1, 'new')`,
+        "an INSERT … ON CONFLICT": (name: string) =>
+          `INSERT INTO ${name} VALUES (1, 'new') ON CONFLICT (id) DO UPDATE SET name = 'new'`,
+        "a key change": (name: string) => `UPDATE ${name} SET id = 1, name = 'new' WHERE id = 2`,
+      };
+      for (const [what, statement] of Object.entries(waiters)) {
+        test(`law 1: ${what} that waited for the DELETE of its key is captured above the tombstone`, async () => {
+          const name = await table();
+          await db.run(`INSERT INTO ${name} VALUES (1, 'old'), (2, 'other'); UPDATE ${name} SET n = 1 WHERE id = 1`);
+          const deleting = db.connect();
+          await deleting.unsafe(`BEGIN; DELETE FROM ${name} WHERE id = 1`).simple();
+          const waiting = db.run(statement(name));
+          await until("it waits for the DELETE", async () => {
+            const [row] = await deleting`SELECT count(*)::int AS n FROM pg_stat_activity
+              WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+            return row?.n === 1;
+          });
+          await deleting.unsafe("COMMIT").simple();
+          await waiting;
+          const [id] = await db.sql`SELECT table_id AS id FROM replicator.replicated_table WHERE table_name = ${name}`;
+          const [row] = await db.sql.unsafe(
+            `SELECT r.name, r.version > t.version AND r.updated_at > t.updated_at AS above
+             FROM ${name} r JOIN replicator.tombstone_${id?.id} t USING (id) WHERE r.id = 1`,
+          );
+          expect({ ...row }).toEqual({ name: "new", above: true });
+          const [stored] = await db.sql.unsafe(`SELECT version::int FROM ${name} WHERE id = 1`);
+          const versions = (await captured(db.sql, name))
+            .filter(({ row }) => row.id === 1)
+            .map(({ row }) => row.version);
+          expect(Math.max(...versions.map(Number))).toBe(stored?.version);
+        });
+      }
 
       test("a key change is DELETE of the old key and INSERT of the new one", async () => {
         const name = await table();
