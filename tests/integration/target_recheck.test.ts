@@ -1,6 +1,6 @@
 import { afterAll, expect, test } from "bun:test";
 import { describeWith } from "../support/needs.ts";
-import { chunk, MODES, openTarget, row, setUp, type Target } from "../support/target_fixture.ts";
+import { chunk, MODES, openTarget, row, script, setUp, type Target } from "../support/target_fixture.ts";
 
 const USERS = `CREATE TABLE users (id int PRIMARY KEY, name text); ${setUp("users")}`;
 const deleted = (id: number, version: number) =>
@@ -71,6 +71,19 @@ describeWith("postgres", "Target store, the second look at applied deletions (re
       local.release();
       expect(await recheckAll(target)).toBe(1);
       expect(await row1(target)).toEqual(["10 passive"]);
+    });
+
+    test(`${mode}: a row of another contour found below its tombstone goes, and is not captured`, async () => {
+      const target = await open(mode);
+      await target.feed.apply(deleted(1, 6));
+      // As a retry beside the deletion would leave it.
+      await script(
+        target.db,
+        "BEGIN; SET LOCAL replicator.capture = 'off'; INSERT INTO users (id, name, version, updated_by) VALUES (1, 'late', 3, 'third'); COMMIT",
+      );
+      await recheckAll(target);
+      expect(await row1(target)).toEqual([]);
+      expect(await target.column("SELECT count(*) FROM replicator.queue")).toEqual(["0"]);
     });
 
     test(`${mode}: rows above their tombstone, and deletions nobody met, are left alone`, async () => {

@@ -129,15 +129,18 @@ export function liftReferredStatement(shape: Shape, source: string): string {
   const [version, updatedAt] = table.stamp;
   const stamp = stampAlias(shape, "n");
   const below = deletesSql(stamp, stampOf(table, "c"), table.policy);
-  const referred = table.children.map(
-    (fk) => `EXISTS (SELECT FROM ${qualified(fk.childSchema, fk.childTable)} AS ch WHERE ${refers(fk)})`,
-  );
+  const referred = table.children.map(isReferred);
   return `WITH up AS (
   UPDATE ${table.sql} AS c
   SET ${id(version)} = greatest(c.${id(version)}, ${stamp.version}), ${id(updatedAt)} = greatest(c.${id(updatedAt)}, ${stamp.updatedAt})
   FROM (${rowsOf(shape, source)}) AS n WHERE ${below} AND (${["false", ...referred].join(" OR ")})
   RETURNING ${keyJson(table, (name) => `c.${id(name)}`)} AS key)
 SELECT json_agg(key)::text AS keys FROM up`;
+}
+
+/** Whether a row refers to `c` by this foreign key. */
+export function isReferred(fk: ForeignKey): string {
+  return `EXISTS (SELECT FROM ${qualified(fk.childSchema, fk.childTable)} AS ch WHERE ${refers(fk)})`;
 }
 
 /** The foreign keys whose ON DELETE leaves the children to the application. */

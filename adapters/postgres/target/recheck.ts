@@ -1,12 +1,13 @@
 /**
  * The second look at applied deletions (I6, review A4): a local transaction that could not see the tombstone may have
  * inserted its key below it, and was told that it committed. Such a row is lifted above the tombstone and captured, so
- * that it lives everywhere. One look suffices when every transaction has ended that was under way while the deletion
+ * that it lives everywhere. A row of another contour that came in below it (a retry beside the deletion) is removed as
+ * the deletion meant to: nobody here was told anything. One look suffices when every transaction has ended that was under way while the deletion
  * committed: the stamp trigger takes its xid before it looks at the tombstones.
  */
 import type { Connection, Queryable } from "../connection.ts";
 import type { Catalog, TargetTable } from "./catalog.ts";
-import { keyJson, restampStatement } from "./override_statements.ts";
+import { isReferred, keyJson, restampStatement } from "./override_statements.ts";
 import { type Cause, captured, logRows } from "./overrides.ts";
 import { id, keyMatches, keyPlace, keysOf, stampOf } from "./sql_names.ts";
 import { deletesSql, type StampSql } from "./stamp_sql.ts";
@@ -88,14 +89,14 @@ function belowTombstone(table: TargetTable, schema: string): string {
   const keys = `(SELECT DISTINCT k.* FROM due, LATERAL (${keysOf(table, "due.keys::json")}) AS k) AS k`;
   const stones = `${keys} JOIN ${tombstone(table, { schema })} AS x ON ${sameKey("x")}`;
   return `${dueEntries(table, schema, "IS NOT NULL")},
-${raised(table, stampOf(table, "x"), stones, sameKey("c"))}`;
+${settled(table, schema, stampOf(table, "x"), stones, sameKey("c"))}`;
 }
 
 function belowFloor(table: TargetTable, schema: string): string {
   const floor = { version: "x.version", updatedAt: "x.updated_at", updatedBy: "x.updated_by" };
   const floors = `(SELECT f.* FROM ${schema}.floor f WHERE f.table_id = ${table.tableId} AND EXISTS (SELECT FROM due)) AS x`;
   return `${dueEntries(table, schema, "IS NULL")},
-${raised(table, floor, floors, "true")}`;
+${settled(table, schema, floor, floors, "true")}`;
 }
 
 function dueEntries(table: TargetTable, schema: string, which: string): string {
@@ -107,14 +108,21 @@ function dueEntries(table: TargetTable, schema: string, which: string): string {
   RETURNING keys)`;
 }
 
-/** The rows' stamps become at least those of what they are below; the captured UPDATE that follows goes above it. */
-function raised(table: TargetTable, x: StampSql, from: string, same: string): string {
+/**
+ * Rows written here, and those that others refer to: their stamps become at least those of what they are below, and the
+ * captured UPDATE that follows goes above it. All others go.
+ */
+function settled(table: TargetTable, schema: string, x: StampSql, from: string, same: string): string {
   const c = stampOf(table, "c");
   const [version, updatedAt] = table.stamp;
-  return `up AS (
+  const own = `${c.updatedBy} = (SELECT contour FROM ${schema}.local)`;
+  const kept = `(${[own, ...table.children.map(isReferred)].join(" OR ")})`;
+  return `gone AS (
+  DELETE FROM ${table.sql} AS c USING ${from} WHERE ${same} AND ${deletesSql(x, c, table.policy)} AND NOT ${kept}),
+up AS (
   UPDATE ${table.sql} AS c
   SET ${id(version)} = greatest(${c.version}, ${x.version}), ${id(updatedAt)} = greatest(${c.updatedAt}, ${x.updatedAt})
-  FROM ${from} WHERE ${same} AND ${deletesSql(x, c, table.policy)}
+  FROM ${from} WHERE ${same} AND ${deletesSql(x, c, table.policy)} AND ${kept}
   RETURNING ${keyJson(table, (name) => `c.${id(name)}`)} AS key)
 SELECT json_agg(key)::text AS keys, count(*) AS rows FROM up`;
 }
