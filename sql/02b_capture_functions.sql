@@ -191,7 +191,6 @@ BEGIN
 END $body$, "replicator".guard_sql(plan, 'NULL'),
             CASE WHEN whole THEN '' ELSE format('    captured.same := "replicator".columns_digest(TG_RELID) = %L;' || E'\n', plan->>'digest') END,
             gone, id, fresh, "replicator".key_line_sql(plan, 'r'), "replicator".same_key_sql(plan, 't', 'r'), "replicator".not_above_sql(plan, 'r', 't')));
-    RETURN NEXT "replicator".lift_sql(plan);
 
     RETURN NEXT "replicator".function_sql(format('bury_key_%s() RETURNS trigger', id),
         'SECURITY DEFINER SET search_path TO pg_catalog, pg_temp', format($body$
