@@ -188,6 +188,14 @@ BEGIN
     END LOOP;
 END $$;
 
+DO $$
+BEGIN
+    -- Asked first, as for the inbox below.
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = '"replicator".applied'::regclass AND attname = 'cut_complete') THEN
+        ALTER TABLE "replicator".applied ADD COLUMN cut_complete boolean NOT NULL DEFAULT false;
+    END IF;
+END $$;
+
 -- Fragments of a row too large for one message, inside the transaction that receives them; empty when it commits.
 CREATE TABLE IF NOT EXISTS "replicator".fragment (
     ledger_id int    NOT NULL,

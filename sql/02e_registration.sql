@@ -100,6 +100,8 @@ LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
              WHEN c.oid IS NULL THEN 'the table is gone'
              WHEN r.relid <> c.oid OR r.schema_name <> n.nspname OR r.table_name <> c.relname THEN 'it was renamed or restored'
              WHEN r.columns_digest <> "replicator".columns_digest(c.oid) THEN 'its columns changed'
+             WHEN to_regprocedure(format('"replicator".refuse_%s(json, text)', r.table_id)) IS NULL
+               OR to_regprocedure(format('"replicator".lift_%s(regclass, text)', r.table_id)) IS NULL THEN 'its functions are from an earlier version'
              -- as trigger_list() makes them: one that is missing loses changes without a word
              WHEN EXISTS (SELECT FROM unnest('{1_stamp_insert,1_stamp_update,1_stamp_delete,2_change_key,3_truncate,6_bypass}'::text[]
                                      || CASE r.capture WHEN 'row' THEN '{4_capture}'::text[]

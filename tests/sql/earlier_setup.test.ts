@@ -1,4 +1,4 @@
-/** The inbox as an earlier setup has left it becomes the one of today; what is parked stays. */
+/** What an earlier setup has left becomes what it is today; nothing of it is lost. */
 import { expect, test } from "bun:test";
 import { describeWith } from "../support/needs.ts";
 import { freshSetup, install, texts } from "./database.ts";
@@ -36,6 +36,23 @@ describeWith("postgres", "The inbox of an earlier setup", () => {
       ).toEqual(["inbox_next", "inbox_table"]);
       expect(await texts(db.sql, `SELECT count(ahead)::text FROM "replicator".ledger`)).toEqual(["0"]);
     }
+    await db.close();
+  });
+});
+
+describeWith("postgres", "The ledger and the tables of an earlier setup", () => {
+  test("the ledger gets its new column, a table whose functions are older is found and made new", async () => {
+    const db = await freshSetup();
+    await db.run(`CREATE TABLE t (id int PRIMARY KEY); SELECT setup_table_for_replication('t');
+                  ALTER TABLE "replicator".applied DROP COLUMN cut_complete;
+                  DROP FUNCTION "replicator".lift_1, "replicator".refuse_1`);
+    await install(db.sql);
+    expect(await texts(db.sql, `SELECT count(cut_complete)::text FROM "replicator".applied`)).toEqual(["0"]);
+    const stale = `SELECT relation || ': ' || reason FROM "replicator".stale_tables()`;
+    expect(await texts(db.sql, stale)).toEqual(["t: its functions are from an earlier version"]);
+    await db.run(`SELECT "replicator".refresh_table('t')`);
+    expect(await texts(db.sql, stale)).toEqual([]);
+    await db.run("INSERT INTO t VALUES (1)");
     await db.close();
   });
 });
