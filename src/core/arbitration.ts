@@ -1,7 +1,7 @@
 /**
  * Law 3 of convergence (architecture §6.3) as pure decisions: an incoming change is applied, loses to a greater stamp on
  * its own key, or is overridden by a captured local change with a greater stamp. It is never only dropped (review A3).
- * adapters/postgres/target/arbitrate.ts and overrides.ts do the same in SQL; tests/simulation runs histories over these.
+ * adapters/postgres/target/conflicts (arbitrate.ts, overrides.ts) do the same in SQL; tests/simulation runs histories over these.
  */
 import { type ConflictPolicy, compareBytes, compareStamps, deletes, type Order, type Stamp } from "./stamp.ts";
 

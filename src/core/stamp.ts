@@ -1,7 +1,7 @@
 /**
  * The one rule of conflicts (architecture §6, I6): stamps are totally ordered, the greater wins. Last-writer-wins over a
  * stamp `(version, updated_at, updated_by)`, after Thomas's write rule (RFC 677); a tombstone and a floor are stamps of
- * deletions. adapters/postgres/target/stamp_sql.ts says the same in SQL; a test holds the two equal.
+ * deletions. adapters/postgres/target/conflicts/stamp_sql.ts says the same in SQL; a test holds the two equal.
  */
 
 /** Which component is compared first. */

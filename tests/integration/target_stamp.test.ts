@@ -1,6 +1,6 @@
 import { afterAll, expect, test } from "bun:test";
 import fc from "fast-check";
-import { deletesSql, replacesSql } from "../../adapters/postgres/target/stamp_sql.ts";
+import { deletesSql, replacesSql } from "../../adapters/postgres/target/conflicts/stamp_sql.ts";
 import { type ConflictPolicy, deletes, replaces, type StampedRow } from "../../src/core/stamp.ts";
 import { describeWith } from "../support/needs.ts";
 import { chunk, openTarget, row, setUp, type Target } from "../support/target_fixture.ts";

@@ -2,7 +2,7 @@
 import type { DatabaseStatus } from "../../../src/core/admin.ts";
 import { type Database, quoteIdentifier } from "../connection.ts";
 import { backlog } from "../source/backlog.ts";
-import { inboxCounts } from "../target/parking_counts.ts";
+import { inboxCounts } from "../target/parking/parking_counts.ts";
 import { listTables } from "./tables.ts";
 
 const TIMEOUT_MS = 60_000;

@@ -1,11 +1,11 @@
 /** What an apply transaction is told by its store. */
 import type { Connection, Database } from "../connection.ts";
-import type { Ahead } from "./ahead.ts";
-import type { Catalog, TargetTable } from "./catalog.ts";
-import type { TableNamed } from "./catalog_digest.ts";
-import type { Executor, SessionMode } from "./execute.ts";
-import type { Weighed } from "./halt.ts";
-import type { ParkContext } from "./inbox.ts";
+import type { Catalog, TargetTable } from "./catalog/catalog.ts";
+import type { Ahead } from "./parking/ahead.ts";
+import type { TableNamed } from "./parking/catalog_digest.ts";
+import type { Weighed } from "./parking/halt.ts";
+import type { ParkContext } from "./parking/inbox.ts";
+import type { Executor, SessionMode } from "./rows/execute.ts";
 
 export interface ApplyContext {
   readonly db: Database;

@@ -1,8 +1,8 @@
 /** The end of an apply transaction: its answer decides; when it is lost, the ledger does (I4). */
 import type { ApplyBatch } from "../../../src/core/target_store.ts";
 import { type Connection, type Database, rollback } from "../connection.ts";
-import { deferredConflict, rowFailure, throwable } from "./failures.ts";
 import { readPosition } from "./ledger.ts";
+import { deferredConflict, rowFailure, throwable } from "./rows/failures.ts";
 
 export interface Ending {
   readonly db: Database;

@@ -3,7 +3,7 @@
  * another contour holds in a finer type would lose digits here (I5 I7): such a value is refused like one that is out of
  * range, and waits until the type is given. Costs a comparison, for types that have a precision only.
  */
-import type { Column } from "./catalog.ts";
+import type { Column } from "./catalog/catalog.ts";
 
 export interface Reading {
   /** The column's type in json_to_recordset. */

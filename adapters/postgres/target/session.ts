@@ -2,7 +2,7 @@
 import { ReplicatorError } from "../../../src/core/errors.ts";
 import type { Database } from "../connection.ts";
 import { sqlState } from "../errors.ts";
-import type { SessionMode } from "./execute.ts";
+import type { SessionMode } from "./rows/execute.ts";
 
 const NEEDED = [
   "ledger",

@@ -1,6 +1,6 @@
 /** Where a statement takes its rows from, as SQL and as parameters. */
 import { type Param, textArray } from "../connection.ts";
-import type { Source } from "./plan.ts";
+import type { Source } from "./rows/plan.ts";
 
 /** An SQL expression of type text: a JSON array of rows. */
 export function sourceText(source: Source, schema: string): string {

@@ -3,9 +3,9 @@
  * column, it can clash with nothing of ours.
  */
 import { quoteIdentifier } from "../connection.ts";
-import type { Column, TargetTable } from "./catalog.ts";
+import type { Column, TargetTable } from "./catalog/catalog.ts";
+import { rowText, type StampSql } from "./conflicts/stamp_sql.ts";
 import { readingOf } from "./readings.ts";
-import { rowText, type StampSql } from "./stamp_sql.ts";
 
 /** The columns one statement writes: what a chunk's rows have, in their order. */
 export interface Shape {

@@ -20,18 +20,18 @@ import {
   quoteIdentifier,
   rollback,
 } from "../connection.ts";
-import { type Ahead, readAhead } from "./ahead.ts";
-import { absentFrom, type Catalog, keyOfName, type TargetTable, tableKey } from "./catalog.ts";
-import { CatalogCache } from "./catalog_cache.ts";
-import { trimConflictLog } from "./conflict_retention.ts";
-import { Executor, type SessionMode } from "./execute.ts";
-import { weigh } from "./halt.ts";
+import { absentFrom, type Catalog, keyOfName, type TargetTable, tableKey } from "./catalog/catalog.ts";
+import { CatalogCache } from "./catalog/catalog_cache.ts";
+import { trimConflictLog } from "./conflicts/conflict_retention.ts";
+import { recheck, recheckDue } from "./conflicts/recheck.ts";
 import { giveUpLease, leaseName, takeLease } from "./leases.ts";
 import { emptyNextSlot, fence, ledgerId, lockLedger, readPosition, slotOf } from "./ledger.ts";
-import { Parking, type ParkingLimits } from "./parking.ts";
-import { inboxCounts } from "./parking_counts.ts";
-import { recheck, recheckDue } from "./recheck.ts";
-import { type Retried, retryInbox } from "./retry.ts";
+import { type Ahead, readAhead } from "./parking/ahead.ts";
+import { weigh } from "./parking/halt.ts";
+import { Parking, type ParkingLimits } from "./parking/parking.ts";
+import { inboxCounts } from "./parking/parking_counts.ts";
+import { Executor, type SessionMode } from "./rows/execute.ts";
+import { type Retried, retryInbox } from "./rows/retry.ts";
 import { chooseMode, verifyTarget } from "./session.ts";
 import { GROUP_SAVEPOINT, IDLE_AFTER_BEGIN, PostgresApply } from "./transaction.ts";
 import { type Turn, Turns } from "./turns.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { jsonMembers } from "../../../adapters/postgres/target/json_members.ts";
+import { jsonMembers } from "../../../adapters/postgres/target/rows/json_members.ts";
 
 test("JSON members are found where JSON.parse finds them, for every object and spacing", () => {
   fc.assert(

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { aheadTotals, joined } from "../../../../adapters/postgres/target/ahead.ts";
-import { dependsOnOrder, waitsForSchema } from "../../../../adapters/postgres/target/failures.ts";
+import { aheadTotals, joined } from "../../../../adapters/postgres/target/parking/ahead.ts";
+import { dependsOnOrder, waitsForSchema } from "../../../../adapters/postgres/target/rows/failures.ts";
 
 const record = (versions: string, exceptions: Record<string, string> | null, capturedAt: string | null) => ({
   chunks: JSON.stringify([{ rows: versions.split(",").length, versions }]),
