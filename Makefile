@@ -2,7 +2,7 @@
 # package.json script's program. `make test ONLY="unit kafka"` runs a part.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 BOOTSTRAP = node tools/bootstrap.mjs
-export SEED HISTORIES FROM JOBS FAULT NARROWING PROPERTY_SEED PROPERTY_PATH
+export JOBS SEED HISTORIES FROM FAULT NARROWING PROPERTY_SEED PROPERTY_PATH
 
 .PHONY: demo test bench build check properties simulate planted release clean
 demo:

@@ -1,23 +1,24 @@
 /**
  * The gate: `make test`, or a part of it: `make test ONLY="unit kafka"`.
  * A word names a suite (`static`, or a folder under tests/), or a part of the names of the test files to run.
+ * JOBS test files run side by side (2 unless it says otherwise): those that start servers mostly wait for them.
  * Prints totals per suite, every skip with its reason, and last `N passed, N failed[, N skipped]`.
  */
 import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { runBunTest } from "./support/bun_test.ts";
-import { leftovers, RUN_MARK } from "./support/leftovers.ts";
-import { add, none, plan, type Totals } from "./support/plan.ts";
+import { leftovers } from "./support/leftovers.ts";
+import { add, none, plan, type Suite, type Totals, tasks } from "./support/plan.ts";
 import { runStatic } from "./support/static_checks.ts";
 import { until } from "./support/until.ts";
 
-/** What was signalled at the end of a suite has this long to be gone. */
+/** What was signalled at the end of a task has this long to be gone. */
 const LEFTOVER_GRACE_MS = 2_000;
 
 let interrupted = false;
-// The suite that runs gets the signal too and ends its servers; then this program ends.
+// The tests that run get the signal too and end their servers; then this program ends.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.on(signal, () => {
     interrupted = true;
@@ -28,54 +29,81 @@ const say = (text: string) => process.stdout.write(`${text}\n`);
 
 /** @returns the exit code */
 async function main(words: readonly string[]): Promise<number> {
-  const run = randomUUID();
-  process.env[RUN_MARK] = run;
+  const jobs = numberOfJobs(process.env.JOBS);
   const folder = mkdtempSync(join(tmpdir(), "replicator-run-"));
-  let totals: Totals = none;
+  const suites = plan(words);
+  if (suites.length === 0) {
+    say(`No test matches "${words.join(" ")}"`);
+    return 2;
+  }
   try {
-    const suites = plan(words);
-    if (suites.length === 0) {
-      say(`No test matches "${words.join(" ")}"`);
-      return 2;
-    }
-    for (const suite of suites) {
-      if (interrupted) return 130;
-      say(`\n── ${suite.name} ──`);
-      const began = performance.now();
-      const done = suite.name === "static" ? runStatic() : await runBunTest(suite, folder);
-      const seconds = ((performance.now() - began) / 1000).toFixed(1);
-      say(`${suite.name}: ${done.passed} passed, ${done.failed} failed, ${done.skipped} skipped in ${seconds} s`);
-      totals = add(totals, add(done, await endLeftovers(run, suite.name)));
-    }
+    const totals = await runAll(suites, jobs, folder);
+    return interrupted ? 130 : report(suites, totals);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  return interrupted ? 130 : report(totals);
 }
 
-/** A process that a suite has left behind is a failed test. Only processes that carry this run's mark are ended. */
-async function endLeftovers(run: string, suite: string): Promise<Totals> {
-  await until("no process is left", () => leftovers(run).length === 0, LEFTOVER_GRACE_MS).catch(() => {});
-  const left = leftovers(run);
-  for (const { pid, command } of left) {
-    say(`LEFT BEHIND by ${suite}: ${pid} ${command}`);
-    process.kill(pid, "SIGKILL");
+function numberOfJobs(said: string | undefined): number {
+  if (!said) return Math.min(2, availableParallelism());
+  if (/^[1-9]\d?$/.test(said)) return Number(said);
+  say(`JOBS=${said}: expected a number from 1 to 99`);
+  process.exit(2);
+}
+
+/** @returns totals by suite */
+async function runAll(suites: readonly Suite[], jobs: number, folder: string): Promise<ReadonlyMap<string, Totals>> {
+  const totals = new Map<string, Totals>();
+  const note = (suite: string, more: Totals) => totals.set(suite, add(totals.get(suite) ?? none, more));
+  if (suites.some(({ name }) => name === "static")) {
+    say("── static ──");
+    const began = performance.now();
+    const done = runStatic();
+    note("static", { ...done, seconds: (performance.now() - began) / 1000 });
   }
-  return { ...none, failed: left.length > 0 ? 1 : 0 };
+  const waiting = tasks(suites);
+  const work = async () => {
+    for (let task = waiting.shift(); task && !interrupted; task = waiting.shift()) {
+      const mark = randomUUID();
+      const began = performance.now();
+      const { output, ...done } = await runBunTest(task, folder, mark);
+      const all = add(done, await endLeftovers(mark, task.name));
+      const seconds = (performance.now() - began) / 1000;
+      say(`\n── ${task.name} ──\n${output.trim()}`);
+      note(task.suite, { ...all, seconds });
+    }
+  };
+  await Promise.all(Array.from({ length: jobs }, work));
+  return totals;
 }
 
-function report(totals: Totals): number {
+/** A process that a task has left behind is a failed test. Only processes that carry this task's mark are ended. */
+async function endLeftovers(mark: string, task: string): Promise<Totals> {
+  await until("no process is left", () => leftovers(mark).length === 0, LEFTOVER_GRACE_MS).catch(() => {});
+  const left = leftovers(mark).map(({ pid, command }) => {
+    process.kill(pid, "SIGKILL");
+    return `LEFT BEHIND by ${task}: ${pid} ${command}`;
+  });
+  return left.length > 0 ? { ...none, failed: 1, failures: left } : none;
+}
+
+function report(suites: readonly Suite[], totals: ReadonlyMap<string, Totals>): number {
   say("");
-  for (const name of totals.failures) say(`FAILED  ${name}`);
-  const missing = totals.missing;
-  for (const { name, reason } of missing) say(`SKIPPED ${name}: ${reason}`);
-  const red = missing.length > 0 && Boolean(process.env.CI) && process.env.CI !== "false";
+  let all: Totals = none;
+  for (const { name } of suites) {
+    const { passed, failed, skipped, seconds } = totals.get(name) ?? none;
+    say(`${name}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${seconds.toFixed(1)} s`);
+    all = add(all, totals.get(name) ?? none);
+  }
+  for (const name of all.failures) say(`FAILED  ${name}`);
+  for (const { name, reason } of all.missing) say(`SKIPPED ${name}: ${reason}`);
+  const red = all.missing.length > 0 && Boolean(process.env.CI) && process.env.CI !== "false";
   if (red) say("A tool is missing, and CI must run every suite: this run counts as failed");
-  const nothing = totals.passed === 0;
+  const nothing = all.passed === 0;
   if (nothing) say("No test passed");
-  const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : "";
-  say(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
-  return totals.failed > 0 || red || nothing ? 1 : 0;
+  const skipped = all.skipped > 0 ? `, ${all.skipped} skipped` : "";
+  say(`${all.passed} passed, ${all.failed} failed${skipped}`);
+  return all.failed > 0 || red || nothing ? 1 : 0;
 }
 
 process.exitCode = await main(process.argv.slice(2));

@@ -1,27 +1,35 @@
-/** Runs one suite with `bun test` and reads its JUnit report. */
+/** Runs one task with `bun test` and reads its JUnit report. */
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT } from "../../tools/cache.mjs";
-import type { Skip, Suite, Totals } from "./plan.ts";
+import { RUN_MARK } from "./leftovers.ts";
+import { none, type Skip, type Task, type Totals } from "./plan.ts";
 
 const TIMEOUT_MS = 240_000;
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** @param folder where the reports are written */
-export async function runBunTest(suite: Suite, folder: string): Promise<Totals> {
-  const report = join(folder, `${suite.name}.xml`);
-  const skips = join(folder, `${suite.name}.skips`);
+/**
+ * @param folder where the reports are written
+ * @param mark names the processes that the task starts and their children
+ * @returns its totals, and all it printed
+ */
+export async function runBunTest(task: Task, folder: string, mark: string): Promise<Totals & { output: string }> {
+  const report = join(folder, `${mark}.xml`);
+  const skips = join(folder, `${mark}.skips`);
   const options = [`--timeout=${TIMEOUT_MS}`, "--reporter=junit", `--reporter-outfile=${report}`];
-  const child = spawn(process.execPath, ["test", ...options, ...suite.files], {
+  const child = spawn(process.execPath, ["test", ...options, ...task.files], {
     cwd: ROOT,
-    stdio: ["ignore", "inherit", "inherit"],
-    env: { ...process.env, REPLICATOR_SKIPS: skips },
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, REPLICATOR_SKIPS: skips, [RUN_MARK]: mark },
   });
+  const printed: Buffer[] = [];
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => printed.push(data));
   const forward = (signal: NodeJS.Signals) => child.kill(signal);
   for (const signal of FORWARDED) process.on(signal, forward);
   const code = await new Promise<number>((resolve, reject) => {
     child.once("error", reject);
+    // not "close": a process left behind may hold the pipes open
     child.once("exit", (status) => resolve(status ?? 1));
   });
   for (const signal of FORWARDED) process.off(signal, forward);
@@ -32,7 +40,8 @@ export async function runBunTest(suite: Suite, folder: string): Promise<Totals> 
   return {
     ...totals,
     missing,
-    ...(unseen ? { failed: 1, failures: [`${suite.name}: bun test ended with ${code}, see above`] } : {}),
+    output: Buffer.concat(printed).toString("utf8"),
+    ...(unseen ? { failed: 1, failures: [`${task.name}: bun test ended with ${code}, see above`] } : {}),
   };
 }
 
@@ -56,7 +65,7 @@ export function readJunit(xml: string): Totals {
     } else if (/<skipped\b/.test(body)) skipped++;
     else passed++;
   }
-  return { passed, failed, skipped, failures, missing: [] };
+  return { ...none, passed, failed, skipped, failures };
 }
 
 function attribute(text: string, name: string): string {

@@ -1,6 +1,6 @@
 /** Which suites a run has, and how their results add up. */
-import { readdirSync } from "node:fs";
-import { join } from "node:path";
+import { readdirSync, statSync } from "node:fs";
+import { join, relative } from "node:path";
 
 export const TESTS = join(import.meta.dir, "..");
 
@@ -23,9 +23,11 @@ export interface Totals {
   readonly failures: readonly string[];
   /** Skips because a tool is missing on this machine. */
   readonly missing: readonly Skip[];
+  /** How long its tasks took, added up. */
+  readonly seconds: number;
 }
 
-export const none: Totals = { passed: 0, failed: 0, skipped: 0, failures: [], missing: [] };
+export const none: Totals = { passed: 0, failed: 0, skipped: 0, failures: [], missing: [], seconds: 0 };
 
 export function add(a: Totals, b: Totals): Totals {
   return {
@@ -34,11 +36,12 @@ export function add(a: Totals, b: Totals): Totals {
     skipped: a.skipped + b.skipped,
     failures: [...a.failures, ...b.failures],
     missing: [...a.missing, ...b.missing],
+    seconds: a.seconds + b.seconds,
   };
 }
 
-/** The quick ones first; folders that are not named here come after them by name. */
-const ORDER = ["static", "unit", "property", "simulation", "sql", "conformance", "integration", "e2e", "docs"];
+/** The quick ones first, then those one waits for longest; folders that are not named here come after them by name. */
+const ORDER = ["static", "unit", "property", "sql", "e2e", "simulation", "conformance", "integration", "docs"];
 
 function allSuites(): Suite[] {
   const found = new Map<string, string[]>([["static", []]]);
@@ -65,5 +68,27 @@ export function plan(words: readonly string[]): Suite[] {
     if (parts.length === 0 || (suite.name === "static" && named.has("static"))) return [suite];
     const files = suite.files.filter((file) => parts.some((part) => file.slice(TESTS.length).includes(part)));
     return files.length > 0 ? [{ ...suite, files }] : [];
+  });
+}
+
+/** What one `bun test` runs. */
+export interface Task {
+  readonly name: string;
+  readonly suite: string;
+  readonly files: readonly string[];
+}
+
+/** Their files are quick and start nothing: one task for all of them. */
+const TOGETHER = new Set(["unit", "property"]);
+
+/** The tasks of the suites but `static`, in order: of a suite the largest files first, they are the ones to wait for. */
+export function tasks(suites: readonly Suite[]): Task[] {
+  return suites.flatMap(({ name, files }) => {
+    if (name === "static") return [];
+    if (TOGETHER.has(name)) return [{ name, suite: name, files }];
+    const size = (file: string) => statSync(file).size;
+    return [...files]
+      .sort((a, b) => size(b) - size(a))
+      .map((file) => ({ name: relative(TESTS, file).replace(/\.test\.ts$/, ""), suite: name, files: [file] }));
   });
 }

@@ -6,7 +6,7 @@ import { ROOT } from "../../tools/cache.mjs";
 import { POSTGRES, RELEASE_TARGETS } from "../../tools/versions.mjs";
 import { readJunit } from "../support/bun_test.ts";
 import { leftovers, RUN_MARK } from "../support/leftovers.ts";
-import { plan } from "../support/plan.ts";
+import { plan, tasks } from "../support/plan.ts";
 
 const text = (path: string) => readFileSync(join(ROOT, path), "utf8");
 const manifest = JSON.parse(text("package.json")) as Record<string, Record<string, string>>;
@@ -61,6 +61,7 @@ describe("the gate", () => {
       skipped: 1,
       failures: ["a.test.ts › x › fails"],
       missing: [],
+      seconds: 0,
     });
   });
 
@@ -77,6 +78,13 @@ describe("the gate", () => {
     expect(unit?.files.map((file) => file.endsWith("tests/unit/tooling.test.ts"))).toEqual([true]);
     expect(plan(["static", "unit", "tooling"]).map(({ name }) => name)).toEqual(["static", "unit"]);
     expect(plan(["no such file anywhere"])).toEqual([]);
+  });
+
+  test("suites without servers are one task, of the others each file is one", () => {
+    const named = tasks(plan(["static", "unit", "sql"]));
+    expect(named[0]?.name).toBe("unit");
+    expect(named.slice(1).every(({ suite, files }) => suite === "sql" && files.length === 1)).toBe(true);
+    expect(named.map(({ name }) => name)).toContain("sql/capture");
   });
 
   test("a process that is left behind is found by the mark of its run", async () => {

@@ -1,11 +1,12 @@
-/** Puts virtual time and seeded randomness under code that uses the runtime's own: Wake, ByteQueue, Backoff. */
+/** Puts virtual time, seeded randomness and collectable signals under code that uses the runtime's own: Wake, Backoff, the roles. */
+import { MODEL_SIGNALS } from "./abort.ts";
 import type { Random } from "./random.ts";
 import type { Scheduler, Timer } from "./scheduler.ts";
 
-const REPLACED = ["setTimeout", "clearTimeout"] as const;
+const REPLACED = ["setTimeout", "clearTimeout", "AbortController", "AbortSignal"] as const;
 
 /**
- * Runs `body` with setTimeout, clearTimeout and Math.random replaced. `body` is synchronous: what it leaves pending is
+ * Runs `body` with setTimeout, clearTimeout, the signals and Math.random replaced. `body` is synchronous: what it leaves pending is
  * never continued.
  */
 export function withVirtualTime<T>(scheduler: Scheduler, random: Random, body: () => T): T {
@@ -30,6 +31,7 @@ export function withVirtualTime<T>(scheduler: Scheduler, random: Random, body: (
     timer.run = null;
     timers.delete(id);
   });
+  for (const name of ["AbortController", "AbortSignal"] as const) replace(name, MODEL_SIGNALS[name]);
   Math.random = random.next;
   try {
     return body();
