@@ -4,6 +4,7 @@ import { describeWith } from "../support/needs.ts";
 import { until } from "../support/until.ts";
 import { type Contour, type Replicator, untilEqual } from "./harness.ts";
 import { BROKERS, type OwnBroker, openMesh, ownBroker } from "./pair.ts";
+import { untilSettled } from "./settled.ts";
 import { random, SHOP, SHOP_TABLES, startWriter } from "./writers.ts";
 
 /** Transactions of each contour. The full form: CONVERGENCE_WRITES=20000. */
@@ -35,14 +36,14 @@ for (const kind of BROKERS) {
         const progress = () => Math.min(...writers.map((writer) => writer.committed()));
         try {
           for (const part of [0.2, 0.4, 0.6, 0.8]) {
-            await until("the writers go on", () => Promise.resolve(progress() > WRITES * part || progress()), 120_000);
+            await until("the writers go on", () => progress() > WRITES * part || progress(), 120_000);
             const victim = Math.floor(next() * count);
             await processes[victim]?.kill();
             if (part === 0.4) await broker.kill();
             processes[victim] = await (contours[victim] as Contour).start("all", false);
             if (part === 0.6) await broker.start();
           }
-          await until("the writers are done", () => Promise.resolve(progress() >= WRITES || progress()), 120_000);
+          await until("the writers are done", () => progress() >= WRITES || progress(), 120_000);
         } finally {
           await Promise.all(writers.map((writer) => writer.stop()));
         }
@@ -58,38 +59,5 @@ for (const kind of BROKERS) {
         }
       });
     }
-  });
-}
-
-/** Nothing is on its way any more: all is published, nothing is parked, and nobody captures anything. */
-async function untilSettled(contours: readonly Contour[]): Promise<void> {
-  let before = "";
-  await until(
-    "all is published and applied, and nobody writes any more",
-    async () => {
-      const states = await Promise.all(
-        contours.map(async ({ sql }) => {
-          const [row] = await sql`SELECT (SELECT count(*) FROM replication_queue WHERE NOT published)::int AS waiting,
-            (SELECT count(*) FROM inbox)::int AS parked, (SELECT count(*) FROM replication_queue)::int AS captured,
-            (SELECT coalesce(sum(sequence), 0) FROM (SELECT ledger_id, max(sequence) AS sequence FROM replicator.applied GROUP BY 1) s)::int AS applied`;
-          return row;
-        }),
-      );
-      const now = JSON.stringify(states);
-      const still = now === before && states.every((state) => state?.waiting === 0 && state.parked === 0);
-      before = now;
-      return still || now;
-    },
-    60_000,
-  ).catch(async (error: unknown) => {
-    const parked = await Promise.all(
-      contours.map(
-        ({ sql }) => sql`SELECT source_contour, table_name, operation, record_id, version, error_code, attempts,
-        age(clock_timestamp(), created_at)::text AS age, (next_attempt_at - clock_timestamp())::text AS due, data FROM inbox ORDER BY id LIMIT 20`,
-      ),
-    );
-    throw new Error(
-      `${String(error)}\n${JSON.stringify(parked, null, 1)}\n${contours.map((contour) => contour.logs()).join("\n")}`,
-    );
   });
 }
