@@ -1,7 +1,8 @@
 /**
  * Law 3 of convergence (architecture §6.3) as pure decisions: an incoming change is applied, loses to a greater stamp on
  * its own key, or is overridden by a captured local change with a greater stamp. It is never only dropped (review A3).
- * adapters/postgres/target/conflicts (arbitrate.ts, overrides.ts) do the same in SQL; tests/simulation runs histories over these.
+ * adapters/postgres/target/conflicts (arbitrate.ts, overrides.ts) do the same in SQL; tests/integration/target_law3.test.ts
+ * holds the two equal, and tests/simulation runs histories over these.
  */
 import { type ConflictPolicy, compareBytes, compareStamps, deletes, type Order, type Stamp } from "./stamp.ts";
 
@@ -16,21 +17,23 @@ export interface Here {
 export interface Contender {
   readonly stamp: Stamp;
   readonly table: string;
-  /** The key as text. */
+  /** The key as text; where it decides, as PostgreSQL writes it in a row: `(7)`, `("a b",2)`. */
   readonly key: string;
-  /** Other stamps this contour knows for the key: of its tombstone, its table's floor, its row here. */
-  readonly known: readonly Stamp[];
+  /** Of an incoming row: the row here that it replaces, of the same key. */
+  readonly replaced: Stamp | null;
+  /** Of the key's last deletion here. */
+  readonly tombstone: Stamp | null;
 }
 
 export interface Verdict {
-  readonly removed: "holder" | "incoming";
-  /** Of the captured DELETE that removes it. */
-  readonly stamp: Stamp;
+  readonly removed: "holders" | "incoming";
+  /** The captured DELETEs that remove them, in the order of the contenders. */
+  readonly stamps: readonly Stamp[];
 }
 
 /**
- * The stamp of a local write: greater under both policies than any this contour knows for the key (law 1), whatever the
- * clock says.
+ * The stamp of a local write: greater under both policies than any of these (law 1), whatever the clock says. An INSERT
+ * knows the key's tombstone and the table's floors; an UPDATE the row, which stands above both already.
  */
 export function stampAbove(known: readonly Stamp[], here: Here): Stamp {
   let version = 0n;
@@ -42,16 +45,53 @@ export function stampAbove(known: readonly Stamp[], here: Here): Stamp {
   return { version: version + 1n, updatedAt, updatedBy: here.contour };
 }
 
+/**
+ * The stamp of a local DELETE, which its tombstone keeps: above the row, and in no component below the tombstone that is
+ * there, so that the tombstone only ever grows.
+ */
+export function deletionAbove(row: Stamp, tombstone: Stamp | null, here: Here): Stamp {
+  const { version, updatedAt, updatedBy } = stampAbove([row], here);
+  if (!tombstone) return { version, updatedAt, updatedBy };
+  return {
+    version: tombstone.version > version ? tombstone.version : version,
+    updatedAt: tombstone.updatedAt > updatedAt ? tombstone.updatedAt : updatedAt,
+    updatedBy,
+  };
+}
+
 /** A total order over rows of different keys, the same at every contour: by stamp, then by table, then by key. */
 export function compareContenders(a: Contender, b: Contender, policy: ConflictPolicy): Order {
   return compareStamps(a.stamp, b.stamp, policy) || compareBytes(a.table, b.table) || compareBytes(a.key, b.key);
 }
 
-/** Of two rows that cannot both stay the lesser goes, by a captured DELETE above everything known of its key. */
-export function arbitrate(holder: Contender, incoming: Contender, policy: ConflictPolicy, here: Here): Verdict {
-  const removed = compareContenders(holder, incoming, policy) < 0 ? "holder" : "incoming";
-  const loser = removed === "holder" ? holder : incoming;
-  return { removed, stamp: stampAbove([loser.stamp, ...loser.known], here) };
+/**
+ * Of rows that cannot all stay the lesser go, by captured DELETEs: the incoming row alone when a holder is greater, else
+ * every holder.
+ */
+export function arbitrate(
+  holders: readonly Contender[],
+  incoming: Contender,
+  policy: ConflictPolicy,
+  here: Here,
+): Verdict {
+  if (holders.some((holder) => compareContenders(holder, incoming, policy) >= 0))
+    return { removed: "incoming", stamps: [refusalOf(incoming, here)] };
+  return { removed: "holders", stamps: holders.map(({ stamp, tombstone }) => deletionAbove(stamp, tombstone, here)) };
+}
+
+/** Above the incoming row, and above what is here of its key. */
+function refusalOf({ stamp, replaced, tombstone }: Contender, here: Here): Stamp {
+  if (!replaced) return stampAbove(tombstone ? [stamp, tombstone] : [stamp], here);
+  return deletionAbove(joined(replaced, stamp), tombstone, here);
+}
+
+/** The greater of each component. */
+function joined(a: Stamp, b: Stamp): Stamp {
+  return {
+    version: a.version > b.version ? a.version : b.version,
+    updatedAt: a.updatedAt > b.updatedAt ? a.updatedAt : b.updatedAt,
+    updatedBy: a.updatedBy,
+  };
 }
 
 /**

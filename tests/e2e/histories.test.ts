@@ -5,7 +5,7 @@
  */
 import { afterEach, expect, test } from "bun:test";
 import { Random } from "../simulation/kernel/random.ts";
-import { type Profile, profileOf } from "../simulation/profile.ts";
+import { longProfileOf, type Profile } from "../simulation/profile.ts";
 import { ACCOUNT_KEYS, BALANCE } from "../simulation/workload/operations.ts";
 import { describeWith } from "../support/needs.ts";
 import { until } from "../support/until.ts";
@@ -49,7 +49,7 @@ for (const kind of BROKERS) {
           const sites: Site[] = [];
           for (const contour of mesh.contours) sites.push({ contour, process: await contour.start() });
           for (let seed = FROM; seed < FROM + HISTORIES; seed++) {
-            await runHistory(seed, profileOf(seed * 10 + count), sites, broker).catch((error: unknown) => {
+            await runHistory(seed, longProfileOf(seed * 10 + count), sites, broker).catch((error: unknown) => {
               throw new Error(`history ${seed} of ${count} contours over ${kind}: ${String(error)}`);
             });
           }

@@ -4,12 +4,14 @@ import type { Host } from "./kernel/host.ts";
 import type { Random } from "./kernel/random.ts";
 import type { Scheduler } from "./kernel/scheduler.ts";
 import type { Profile } from "./profile.ts";
+import type { Tally } from "./tally.ts";
 
 export interface ChaosOptions {
   readonly scheduler: Scheduler;
   readonly random: Random;
   readonly profile: Profile;
   readonly databases: readonly Database[];
+  readonly tally: Tally;
   trace(line: () => string): void;
 }
 
@@ -33,7 +35,7 @@ export class Chaos {
 
   start(): void {
     const { kills, stops, freezes, brokerOutages, databaseOutages, clockSteps } = this.#options.profile.chaos;
-    const { random, profile, databases, trace } = this.#options;
+    const { random, profile, databases, tally, trace } = this.#options;
     for (const db of databases) db.skewMs = random.between(-profile.skewMs, profile.skewMs);
     this.#times(kills, () => {
       const host = this.#anyHost();
@@ -44,10 +46,12 @@ export class Chaos {
       const host = this.#anyHost();
       trace(() => `STOP ${host?.name}`);
       host?.stop();
+      tally.add("stops");
     });
     this.#times(freezes, () => {
       const host = this.#anyHost();
-      const ms = random.between(300, LONGEST_FREEZE_MS);
+      const ms = random.between(300, LONGEST_FREEZE_MS) * profile.tempo;
+      tally.add("freezes");
       trace(() => `FREEZE ${host?.name} for ${ms.toFixed(0)} ms`);
       host?.freeze(ms);
     });
@@ -56,6 +60,7 @@ export class Chaos {
     this.#times(clockSteps, () => {
       const db = random.pick(databases);
       db.skewMs += random.between(-LONGEST_STEP_MS, LONGEST_STEP_MS);
+      tally.add("clock steps");
       trace(() => `CLOCK of ${db.contour} is off by ${db.skewMs.toFixed(0)} ms`);
     });
   }
@@ -85,14 +90,14 @@ export class Chaos {
 
   /** In ms. */
   pauseBeforeRestart(): number {
-    return this.#ended ? 10 : this.#options.random.next() ** 2 * LONGEST_ABSENCE_MS;
+    return this.#ended ? 10 : this.#options.random.next() ** 2 * LONGEST_ABSENCE_MS * this.#options.profile.tempo;
   }
 
   #times(count: number, act: () => void): void {
-    const { scheduler, random } = this.#options;
+    const { scheduler, random, profile } = this.#options;
     for (let n = 0; n < count; n++) {
       this.#pending++;
-      scheduler.after(random.between(0, WITHIN_MS), null, () => {
+      scheduler.after(random.between(0, WITHIN_MS) * profile.tempo, null, () => {
         this.#pending--;
         act();
       });
@@ -105,8 +110,9 @@ export class Chaos {
   }
 
   #takeDown(server: string): void {
-    const { scheduler, random, trace } = this.#options;
-    const ms = random.next() ** 2 * LONGEST_OUTAGE_MS;
+    const { scheduler, random, profile, trace } = this.#options;
+    const ms = random.next() ** 2 * LONGEST_OUTAGE_MS * profile.tempo;
+    this.#options.tally.add("outages");
     trace(() => `AWAY ${server} for ${ms.toFixed(0)} ms`);
     this.#downUntil.set(server, scheduler.now + ms);
   }

@@ -87,6 +87,7 @@ function configOf(settings: EngineSettings): Config {
   const { contour, from, frameBytes, sendBatch, applyBatch, pollIntervalMs, partitions } = settings;
   return {
     ...defaults,
+    non_critical_tables: [],
     roles: ["publisher", "consumer"],
     // The kind decides how many partitions a topic has.
     broker: "kafka",

@@ -12,6 +12,7 @@ import { Random } from "./kernel/random.ts";
 import { Scheduler } from "./kernel/scheduler.ts";
 import type { Planted } from "./planted/planted.ts";
 import { type Narrowing, type Profile, profileOf } from "./profile.ts";
+import { counting, Tally } from "./tally.ts";
 import { World } from "./world.ts";
 
 export interface HistoryOptions {
@@ -37,6 +38,7 @@ export interface Outcome {
   readonly milliseconds: number;
   readonly changes: number;
   readonly overrides: number;
+  readonly tally: Tally;
 }
 
 /** After healing all must be at rest within this, in virtual ms. */
@@ -59,16 +61,19 @@ export function runHistory({ seed, narrowing, planted = {}, traced = false }: Hi
     write(() => `FAILED ${check}: ${found}`);
   };
   const observers: Observer[] = [];
-  const world = new World({ seed, profile, planted, scheduler, observers, fail, trace: write });
+  const tally = new Tally();
+  const world = new World({ seed, profile, planted, scheduler, observers, tally, fail, trace: write });
   const positions = new Map<string, number>();
+  const checks = CHECKS.map((check) => check.observe(world.watched, (found) => fail(check.name, found)));
   observers.push(
     {
       applied: ({ contour, ledger, last }: Applied) =>
         void positions.set(`${contour} ${ledger.source}/${ledger.channel}[${ledger.partition}]`, last.sequence),
     },
-    ...CHECKS.map((check) => check.observe(world.watched, (found) => fail(check.name, found))),
+    ...checks,
+    counting(tally, checks),
   );
-  withVirtualTime(scheduler, new Random(seed, "backoff"), () => {
+  withVirtualTime(scheduler, new Random(seed, "backoff"), traced, () => {
     world.start();
     let healedAt: number | null = null;
     let overridesBefore = 0;
@@ -94,7 +99,16 @@ export function runHistory({ seed, narrowing, planted = {}, traced = false }: Hi
     }
   });
   const { changes, overrides } = world;
-  return { failure, profile, trace, steps: scheduler.steps, milliseconds: scheduler.now, changes, overrides };
+  const { steps, now: milliseconds } = scheduler;
+  tally.add("histories");
+  tally.add(`${profile.contours.length} contours`);
+  tally.add(profile.tempo < 1 ? "short" : "long");
+  tally.add("events", steps);
+  tally.add("virtual seconds", milliseconds / 1_000);
+  tally.add("captured by apply (law 3, second looks)", overrides);
+  for (const { db } of world.sites) for (const { operation } of db.queue.all) tally.add(operation);
+  if (failure) tally.add("failed");
+  return { failure, profile, trace, steps, milliseconds, changes, overrides, tally };
 }
 
 /** A channel of which a contour has not applied all; null when there is none. */

@@ -1,6 +1,6 @@
 /**
  * Runs histories. `SEED=7 bun tests/simulation/run.ts` plays one and prints its trace; `HISTORIES=1000000` plays that many
- * from seed FROM on (1), JOBS of them side by side; `FAULT="no floor"` plants a fault; `NARROWING='{…}'` narrows the
+ * from seed FROM on (1), JOBS of them side by side, and prints what they came to; `FAULT="no floor"` plants a fault; `NARROWING='{…}'` narrows the
  * profile as a report of a failure prints it; `--planted` hunts every fault and writes docs/planted_faults.md.
  */
 import { spawn } from "node:child_process";
@@ -14,9 +14,13 @@ import { pageOf } from "./planted/page.ts";
 import type { Planted } from "./planted/planted.ts";
 import type { Narrowing } from "./profile.ts";
 import { shrink } from "./shrink.ts";
+import { Tally } from "./tally.ts";
 
-/** Histories of one worker before the next one is started: a worker's memory is given back with it. */
-const CHUNK = 500;
+/** Histories of one worker before the next one is started: long enough that compiling the code again does not matter. */
+const CHUNK = 10_000;
+/** Histories between two collections of garbage; a history of so many changes is followed by one at once. */
+const COLLECT_EVERY = 100;
+const MANY_CHANGES = 400;
 /** Histories that each planted fault may take. */
 const MOST_TO_CATCH = 2_000;
 const say = (text: string) => process.stdout.write(`${text}\n`);
@@ -52,43 +56,65 @@ function report(seed: number): void {
   for (const line of small.outcome.trace) say(line);
 }
 
-/** Plays seeds one after the other; the first that fails is reported. */
+/** Plays seeds one after the other; the first that fails is reported. Tells the parent process what they came to. */
 function playHere(from: number, histories: number): number {
-  for (let seed = from; seed < from + histories; seed++) {
-    if (!runHistory({ seed, narrowing, planted }).failure) continue;
+  const tally = new Tally();
+  let code = 0;
+  for (let seed = from; seed < from + histories && code === 0; seed++) {
+    const outcome = runHistory({ seed, narrowing, planted });
+    tally.take(outcome.tally);
+    // Left to itself the runtime lets garbage grow to a gigabyte or two before it collects any.
+    if (outcome.changes > MANY_CHANGES || seed % COLLECT_EVERY === 0) Bun.gc(true);
+    if (!outcome.failure) continue;
     report(seed);
-    return 1;
+    code = 1;
   }
-  return 0;
+  if (process.send) process.send(tally.counts);
+  else say(tally.report);
+  return code;
 }
 
 async function playMany(from: number, histories: number, jobs: number): Promise<number> {
   const began = performance.now();
+  const tally = new Tally();
+  const under = new Set<number>();
+  const chunk = Math.min(CHUNK, Math.ceil(histories / jobs));
   let next = from;
-  let done = 0;
   let failed = 0;
   const worker = async () => {
     while (next < from + histories && failed === 0) {
       const first = next;
-      const some = Math.min(CHUNK, from + histories - first);
+      const some = Math.min(chunk, from + histories - first);
       next += some;
-      const code = await playElsewhere(first, some);
-      if (code !== 0) failed++;
-      done += some;
-      const seconds = (performance.now() - began) / 1_000;
-      say(`${done} histories, ${(done / seconds).toFixed(1)}/s`);
+      under.add(first);
+      const { code, counts } = await playElsewhere(first, some);
+      tally.take(counts);
+      if (code !== 0) {
+        failed++;
+        break;
+      }
+      under.delete(first);
+      const rate = (tally.of("histories") / (performance.now() - began)) * 1_000;
+      const upTo = Math.min(next, ...under) - 1;
+      say(`seeds ${from} to ${upTo} pass, ${rate.toFixed(0)} histories/s. ${tally.report}`);
     }
   };
   await Promise.all(Array.from({ length: jobs }, worker));
+  const hours = ((performance.now() - began) / 3_600_000).toFixed(1);
+  say(`${failed > 0 ? "FAILED" : "PASSED"} seeds ${from} to ${from + histories - 1}, ${hours} hours. ${tally.report}`);
   return failed > 0 ? 1 : 0;
 }
 
-function playElsewhere(from: number, histories: number): Promise<number> {
+function playElsewhere(from: number, histories: number): Promise<{ readonly code: number; readonly counts: Tally }> {
   const env = { ...process.env, SEED: "", HISTORIES: String(histories), FROM: String(from), JOBS: "0" };
-  const child = spawn(process.execPath, [import.meta.path], { env, stdio: ["ignore", "inherit", "inherit"] });
+  const child = spawn(process.execPath, [import.meta.path], { env, stdio: ["ignore", "inherit", "inherit", "ipc"] });
+  let counts = new Tally();
+  child.on("message", (message) => {
+    counts = Tally.of(message);
+  });
   return new Promise((resolve, reject) => {
     child.once("error", reject);
-    child.once("exit", (code) => resolve(code ?? 1));
+    child.once("close", (code) => resolve({ code: code ?? 1, counts }));
   });
 }
 

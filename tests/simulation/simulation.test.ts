@@ -4,6 +4,7 @@ import { runHistory } from "./history.ts";
 import { faultNamed } from "./planted/faults.ts";
 import type { Narrowing } from "./profile.ts";
 import { shrink } from "./shrink.ts";
+import { Tally } from "./tally.ts";
 
 /** Seconds of processor time, and by the clock on a machine that others use; histories at least and at most. */
 const SECONDS = 60;
@@ -65,12 +66,12 @@ describe("simulation", () => {
     const until = cpuSeconds() + SECONDS;
     const began = performance.now();
     const isOver = () => cpuSeconds() > until || performance.now() - began > SECONDS_BY_THE_CLOCK * 1_000;
-    const totals = { histories: 0, changes: 0, overrides: 0 };
+    const tally = new Tally();
+    let changes = 0;
     for (let seed = 1; seed <= MOST && (seed <= LEAST || !isOver()); seed++) {
       const outcome = await apart(() => runHistory({ seed }));
-      totals.histories++;
-      totals.changes += outcome.changes;
-      totals.overrides += outcome.overrides;
+      tally.take(outcome.tally);
+      changes += outcome.changes;
       if (!outcome.failure) continue;
       const { narrowing, outcome: small } = await apart(() => shrink(seed, outcome));
       throw new Error(
@@ -80,11 +81,10 @@ ${small.trace.join("\n")}`,
       );
     }
     const seconds = (performance.now() - began) / 1_000;
-    process.stdout.write(
-      `${totals.histories} histories of ${totals.changes} changes and ${totals.overrides} overrides, ${(totals.histories / seconds).toFixed(0)}/s\n`,
-    );
+    process.stdout.write(`${(tally.of("histories") / seconds).toFixed(0)} histories/s. ${tally.report}\n`);
     // A world in which nothing happens would hold every check.
-    expect(totals.changes).toBeGreaterThan(10 * totals.histories);
-    expect(totals.overrides).toBeGreaterThan(0);
+    expect(changes).toBeGreaterThan(10 * tally.of("histories"));
+    for (const name of ["overridden", "parked", "crashes", "of them again", "looks of checks"])
+      expect(tally.of(name)).toBeGreaterThan(0);
   });
 });

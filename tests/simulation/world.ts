@@ -24,6 +24,7 @@ import { Random } from "./kernel/random.ts";
 import type { Scheduler } from "./kernel/scheduler.ts";
 import type { Planted } from "./planted/planted.ts";
 import type { Profile } from "./profile.ts";
+import type { Tally } from "./tally.ts";
 import { POISON } from "./workload/operations.ts";
 import { runSession } from "./workload/session.ts";
 
@@ -33,6 +34,7 @@ export interface WorldOptions {
   readonly planted: Planted;
   readonly scheduler: Scheduler;
   readonly observers: readonly Observer[];
+  readonly tally: Tally;
   fail(check: string, found: string): void;
   trace(line: () => string): void;
 }
@@ -61,12 +63,12 @@ export class World {
 
   constructor(options: WorldOptions) {
     this.#options = options;
-    const { seed, profile, scheduler, trace } = options;
+    const { seed, profile, scheduler, tally, trace } = options;
     this.#fates = new Random(seed, "fates");
     this.sites = profile.contours.map((contour) => this.#site(contour));
     const databases = this.sites.map(({ db }) => db);
     this.watched = { profile, databases, parkedAt: (contour) => this.#siteOf(contour).target.inbox.size };
-    this.#chaos = new Chaos({ scheduler, random: new Random(seed, "chaos"), profile, databases, trace });
+    this.#chaos = new Chaos({ scheduler, random: new Random(seed, "chaos"), profile, databases, tally, trace });
     this.#network = new Network({
       scheduler,
       random: this.#fates,
@@ -82,6 +84,7 @@ export class World {
       dropsAcknowledged,
       readers: (log) => groups.filter((group) => !log.startsWith(`${group}.`)),
       onStored: (channel: Channel, message: Message) => this.#tell((observer) => observer.stored?.(channel, message)),
+      onDelivered: (again) => this.#tell((observer) => observer.delivered?.(again)),
       onAcknowledged: (group, records) => this.#tell((observer) => observer.acknowledged?.(group, records)),
     });
   }
@@ -163,7 +166,7 @@ export class World {
       stampsBeforeWaiting: planted.stampsBeforeWaiting ?? false,
       onCommit: (transaction) => {
         if (transaction.captured.some(({ override }) => override)) this.#overridesAt = scheduler.now;
-        this.#tell((observer) => observer.committed?.(db));
+        if (transaction.touched.size > 0) this.#tell((observer) => observer.committed?.(db));
       },
       trace: (line) => trace(() => `${contour} | ${line()}`),
     });
@@ -184,7 +187,7 @@ export class World {
   }
 
   #startHost(site: Site, name: string, life: number): void {
-    const { profile, scheduler, planted, fail, trace } = this.#options;
+    const { profile, scheduler, planted, tally, fail, trace } = this.#options;
     const { contour } = site.db;
     const host = new Host(`${name}.${life}`, scheduler);
     const shared = { host, network: this.#network, scheduler, random: this.#fates };
@@ -227,6 +230,7 @@ export class World {
     };
     host.signal.addEventListener("abort", () => scheduler.after(STOP_MS, null, overdue));
     host.atDeath(() => {
+      if (!ended) tally.add("crashes");
       this.#chaos.gone(host);
       scheduler.after(this.#chaos.pauseBeforeRestart(), null, () => this.#startHost(site, name, life + 1));
     });

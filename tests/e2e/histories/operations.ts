@@ -22,6 +22,7 @@ const key = ({ random, keys }: Session) => `k${random.whole(1, keys)}`;
 const childKey = ({ random, keys }: Session) => `k${random.whole(1, keys + 2)}`;
 const value = (session: Session) => ({ value: session.fresh() });
 const email = ({ random }: Session) => ({ email: random.chance(0.1) ? null : `e${random.whole(1, 3)}` });
+const phone = ({ random }: Session) => ({ phone: random.chance(0.4) ? null : `p${random.whole(1, 3)}` });
 
 /** Updates the row, or inserts it where there is none. */
 async function put({ tx }: Session, table: string, at: string, values: Values): Promise<void> {
@@ -64,6 +65,7 @@ export const OPERATIONS: Readonly<Record<OperationName, Run | null>> = {
   snapshot: null,
   poison: (session) => put(session, "items", key(session), { value: `${POISON} ${session.fresh()}` }),
   putUser: (session) => put(session, "users", key(session), { ...email(session), ...value(session) }),
+  callUser: (session) => put(session, "users", key(session), { ...email(session), ...phone(session) }),
   removeUser: (session) => remove(session, "users", key(session)),
   renameUser: (session) => move(session, "users"),
   swapEmails: async (session) => {

@@ -8,7 +8,7 @@ const quoted = (name: string) => `"${name}"`;
 function ddlOf({ name, columns, unique, reference }: TableDefinition): string {
   const lines = columns.map((column) => {
     const type = column === "balance" ? "int" : "text";
-    const own = column === unique ? " UNIQUE" : "";
+    const own = unique.includes(column) ? " UNIQUE" : "";
     const parent =
       reference?.column === column
         ? ` REFERENCES ${quoted(reference.parent)} ON DELETE ${reference.onDelete.toUpperCase()}`

@@ -103,6 +103,7 @@ export class PortClaim implements Claim {
 
   #delivery({ message, offset }: BrokerRecord): Delivery {
     const { server, log, group, acknowledgesEarly, scheduler, random } = this.#options;
+    server.deliver(log, group, offset);
     let settled = false;
     const ack = () => {
       if (settled) return;

@@ -18,6 +18,8 @@ export interface BrokerServerOptions {
   /** Who reads a log: nothing is dropped before each of them has acknowledged it. */
   readers(log: string): readonly string[];
   onStored(channel: Channel, message: Message): void;
+  /** A reader of a group gets a record; again: the group had got it, or a later one, before. */
+  onDelivered(again: boolean): void;
   /** A group has acknowledged these, and all before them. */
   onAcknowledged(group: string, records: readonly BrokerRecord[]): void;
 }
@@ -26,6 +28,8 @@ export class PartitionLog {
   readonly records: BrokerRecord[] = [];
   /** group → offset of the first record it has not acknowledged. */
   readonly acknowledged = new Map<string, number>();
+  /** group → offset of the first record that no reader of it has got. */
+  readonly delivered = new Map<string, number>();
   readonly waiters = new Set<() => void>();
   readonly #ids = new Set<string>();
   readonly name: string;
@@ -86,6 +90,12 @@ export class BrokerServer {
     if (!log) throw new Error(`Stores into "${this.logName(channel)}", which does not exist`);
     this.#options.onStored(channel, message);
     log.append(channel, message, this.#options.deduplicates);
+  }
+
+  deliver(log: PartitionLog, group: string, offset: number): void {
+    const before = log.delivered.get(group) ?? 0;
+    this.#options.onDelivered(offset < before);
+    log.delivered.set(group, Math.max(before, offset + 1));
   }
 
   acknowledge(log: PartitionLog, group: string, offset: number): void {

@@ -16,10 +16,12 @@ export interface Watched {
 }
 
 export interface Observer {
-  /** A transaction of an application or of apply has committed. */
+  /** A transaction of an application or of apply has committed what it wrote. */
   committed?(db: Database): void;
   cutTaken?(db: Database, cut: Cut): void;
   stored?(channel: Channel, message: Message): void;
+  /** A reader got a message; again: its contour had got it, or a later one of its partition, before. */
+  delivered?(again: boolean): void;
   acknowledged?(group: string, records: readonly BrokerRecord[]): void;
   applied?(applied: Applied): void;
   /** A parked change came to its end. */

@@ -37,18 +37,18 @@ export const constraints: Check = {
     committed(db) {
       for (const table of TABLES) {
         const { reference, unique } = table;
-        if (!reference && unique === null) continue;
+        if (!reference && unique.length === 0) continue;
         const values = new Set<string>();
         for (const row of committedRows(db, table)) {
           const parent = reference ? row.values[reference.column] : null;
           if (reference && parent && !db.row({ ...table, name: reference.parent }, parent).committed)
             fail(`At ${db.contour} ${table.name} ${row} has no parent`);
-          const value = unique === null ? null : row.values[unique];
-          if (value && values.has(value))
-            fail(
-              `At ${db.contour} two rows of ${table.name} have ${unique} ${value}: ${committedRows(db, table).join(", ")}`,
-            );
-          if (value) values.add(value);
+          for (const column of unique) {
+            const value = row.values[column] ? `${column} ${row.values[column]}` : null;
+            if (value && values.has(value))
+              fail(`At ${db.contour} two rows of ${table.name} have ${value}: ${committedRows(db, table).join(", ")}`);
+            if (value) values.add(value);
+          }
         }
       }
     },

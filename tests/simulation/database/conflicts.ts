@@ -6,8 +6,8 @@ import { restampAbove, stampAbove } from "../../../src/core/arbitration.ts";
 import type { Stamp } from "../../../src/core/stamp.ts";
 import type { ApplyContext, Written } from "./apply.ts";
 import type { Database } from "./database.ts";
-import type { Incoming, Outcomes } from "./incoming.ts";
-import { bury, capture, holderOf, lockRow, lockTable, referring, write } from "./local.ts";
+import type { Outcomes } from "./incoming.ts";
+import { bury, capture, holdersOf, lockRow, lockTable, referring, write } from "./local.ts";
 import { Row } from "./row.ts";
 import { childrenOf, TABLES, type TableDefinition } from "./schema.ts";
 import type { Work } from "./task.ts";
@@ -50,41 +50,44 @@ export class Conflicts {
   /** Lifts a parent above the deletion that its children forbid, captured: it comes back everywhere. */
   *revive(table: TableDefinition, row: Row, deletion: Stamp): Work<void> {
     const { db, rules } = this.#context;
-    const above = restampAbove(row.stamp, deletion, db.policy(table), hereOf(db));
-    if (!rules.overrides || !above) return;
-    const stamp = stampAbove([above, ...this.#known(table, row.key)], hereOf(db));
+    const stamp = restampAbove(row.stamp, deletion, db.policy(table), hereOf(db));
+    if (!rules.overrides || !stamp) return;
     yield* this.#rewrite(table, new Row(row.key, stamp, row.values), true);
   }
 
-  /** Rows that this group wrote and that share a unique value with others: the lesser of each two goes, captured. */
+  /** Rows that this group wrote and that share unique values with others: the lesser go, captured. */
   *settleUnique(): Work<void> {
     const { db, tx } = this.#context;
     for (const { change } of this.#written.values()) {
       const { table, key } = change;
-      for (;;) {
-        const row = db.row(table, key).read(tx);
-        const holder = row && holderOf(db, tx, table, row);
-        if (!row || !holder) break;
-        yield* lockRow(db, tx, table, holder.key, "all");
-        yield* this.#arbitrate(change, row, holder);
-      }
+      const row = db.row(table, key).read(tx);
+      const holders = row ? holdersOf(db, tx, table, row) : [];
+      if (!row || holders.length === 0) continue;
+      for (const holder of holders) yield* lockRow(db, tx, table, holder.key, "all");
+      yield* this.#arbitrate(table, row, holders);
     }
   }
 
-  *#arbitrate(change: Incoming, incoming: Row, holder: Row): Work<void> {
-    const { db, rules } = this.#context;
-    const { table } = change;
-    const contender = (row: Row) => {
-      const before = this.#written.get(`${table.name} ${row.key}`)?.before;
-      const known = [...this.#known(table, row.key), ...(before ? [before.stamp] : [])];
-      return { stamp: row.stamp, table: table.name, key: row.key, known };
+  *#arbitrate(table: TableDefinition, incoming: Row, holders: readonly Row[]): Work<void> {
+    const { db, tx, rules } = this.#context;
+    const contender = ({ stamp, key }: Row, replaced: Stamp | null) => {
+      return { stamp, table: table.name, key, replaced, tombstone: db.tombstone(table, key).read(tx) };
     };
-    const { removed, stamp } = rules.arbitrate(contender(holder), contender(incoming), db.policy(table), hereOf(db));
-    const loser = removed === "holder" ? holder : incoming;
-    yield* this.clearChildren(table, loser.key, rules.overrides);
-    yield* this.#remove(table, loser.key, stamp, rules.overrides);
-    const losing = this.#written.get(`${table.name} ${loser.key}`);
-    if (losing) this.#outcomes.set(losing.change, "overridden");
+    const verdict = rules.arbitrate(
+      holders.map((holder) => contender(holder, null)),
+      contender(incoming, this.#written.get(`${table.name} ${incoming.key}`)?.before?.stamp ?? null),
+      db.policy(table),
+      hereOf(db),
+    );
+    const losers = verdict.removed === "incoming" ? [incoming] : holders;
+    for (const [at, { key }] of losers.entries()) {
+      const stamp = verdict.stamps[at];
+      if (!stamp) throw new Error(`${table.name} ${key} loses without a stamp`);
+      yield* this.clearChildren(table, key, rules.overrides);
+      yield* this.#remove(table, key, stamp, rules.overrides);
+      const losing = this.#written.get(`${table.name} ${key}`);
+      if (losing) this.#outcomes.set(losing.change, "overridden");
+    }
   }
 
   /** Children of a row that goes: by ON DELETE, and where that leaves them to the application, with their parent. */
@@ -96,7 +99,7 @@ export class Conflicts {
         yield* lockRow(db, tx, child, childKey, "all");
         const row = db.row(child, childKey).read(tx);
         if (!row) continue;
-        const stamp = stampAbove([row.stamp, ...this.#known(child, childKey)], hereOf(db));
+        const stamp = stampAbove([row.stamp], hereOf(db));
         const losing = this.#written.get(`${child.name} ${childKey}`);
         if (losing) this.#outcomes.set(losing.change, "overridden");
         if (child.reference?.onDelete === "set null")
@@ -119,12 +122,6 @@ export class Conflicts {
     const { db, tx } = this.#context;
     yield* write(db, tx, table, row.key, row);
     if (captured) capture(db, tx, table, "UPDATE", row, true);
-  }
-
-  #known(table: TableDefinition, key: string): Stamp[] {
-    const { db, tx } = this.#context;
-    const tombstone = db.tombstone(table, key).read(tx);
-    return [...(tombstone ? [tombstone] : []), ...db.floors(table, tx)];
   }
 }
 

@@ -47,8 +47,7 @@ export function* write(
   row: Row | null,
 ): Work<void> {
   const cell = db.row(table, key);
-  const { unique } = table;
-  if (unique !== null) {
+  for (const unique of table.unique) {
     const values = new Set([cell.read(tx)?.values[unique], row?.values[unique]]);
     for (const value of [...values].sort()) if (value) yield* db.lock(tx, `${table.name}.${unique} ${value}`, "all");
   }
@@ -70,16 +69,15 @@ export function referring(db: Database, tx: Transaction, table: TableDefinition,
   });
 }
 
-/** The row that holds a unique value under another key, as a new statement sees it. */
-export function holderOf(db: Database, tx: Transaction, table: TableDefinition, row: Row): Row | null {
-  const { unique } = table;
-  const value = unique === null ? null : row.values[unique];
-  if (unique === null || !value) return null;
-  for (const key of keysOf(db, tx, table)) {
+/** The rows that hold a unique value of this one under another key, as a new statement sees them. */
+export function holdersOf(db: Database, tx: Transaction, table: TableDefinition, row: Row): Row[] {
+  const taken = table.unique.filter((column) => row.values[column]);
+  if (taken.length === 0) return [];
+  return keysOf(db, tx, table).flatMap((key) => {
     const other = db.row(table, key).read(tx);
-    if (other && key !== row.key && other.values[unique] === value) return other;
-  }
-  return null;
+    const holds = other && key !== row.key && taken.some((column) => other.values[column] === row.values[column]);
+    return holds ? [other] : [];
+  });
 }
 
 /** The greatest tombstone is kept, component by component, as the trigger's ON CONFLICT does. */
@@ -105,17 +103,31 @@ function here(db: Database) {
   return { contour: db.contour, clock: db.clock() };
 }
 
-function refuseStale(db: Database, tx: Transaction, table: TableDefinition, key: string): void {
+/**
+ * Where an UPDATE or a DELETE begins: its row, locked, as whoever held it before has left it; null when it is not there.
+ * @throws SqlError 40001 under REPEATABLE READ, when somebody has changed it
+ */
+function* rowToChange(
+  db: Database,
+  tx: Transaction,
+  table: TableDefinition,
+  key: string,
+  mode: "update" | "all",
+): Work<Row | null> {
   const cell = db.row(table, key);
+  yield* lockTable(db, tx, table);
+  if (!cell.read(tx)) return null;
+  yield* lockRow(db, tx, table, key, mode);
   if (tx.snapshot !== null && cell.readAt(tx, tx.snapshot) !== cell.read(tx))
     throw new SqlError("40001", `could not serialize access to ${table.name} ${key}`);
+  return cell.read(tx);
 }
 
 /** Unique value free, parent there. @throws SqlError 23505, 23503 */
 function* checkRow(db: Database, tx: Transaction, table: TableDefinition, row: Row): Work<void> {
-  const { unique, reference } = table;
-  if (unique !== null && row.values[unique] && holderOf(db, tx, table, row))
-    throw new SqlError("23505", `${table.name}.${unique} ${row.values[unique]} is taken`);
+  const { reference } = table;
+  const [holder] = holdersOf(db, tx, table, row);
+  if (holder) throw new SqlError("23505", `${table.name} ${row} shares a unique value with ${holder}`);
   const parent = reference ? row.values[reference.column] : null;
   if (!reference || !parent) return;
   const parents = { ...table, name: reference.parent };
@@ -157,11 +169,7 @@ export function* update(
   change: (values: Values) => Values,
   twice = false,
 ): Work<boolean> {
-  yield* lockTable(db, tx, table);
-  if (!db.row(table, key).read(tx)) return false;
-  yield* lockRow(db, tx, table, key, "update");
-  refuseStale(db, tx, table, key);
-  const old = db.row(table, key).read(tx);
+  const old = yield* rowToChange(db, tx, table, key, "update");
   if (!old) return false;
   const row = new Row(key, stampAbove([old.stamp], here(db)), change(old.values));
   yield* write(db, tx, table, key, row);
@@ -178,11 +186,7 @@ export function* update(
 
 /** False when there is no such row. */
 export function* remove(db: Database, tx: Transaction, table: TableDefinition, key: string): Work<boolean> {
-  yield* lockTable(db, tx, table);
-  if (!db.row(table, key).read(tx)) return false;
-  yield* lockRow(db, tx, table, key, "all");
-  refuseStale(db, tx, table, key);
-  const old = db.row(table, key).read(tx);
+  const old = yield* rowToChange(db, tx, table, key, "all");
   if (!old) return false;
   const stamp = yield* bury(db, tx, table, key, stampAbove([old.stamp], here(db)));
   yield* write(db, tx, table, key, null);
@@ -207,11 +211,7 @@ export function* changeKey(
   key: string,
   to: string,
 ): Work<boolean> {
-  yield* lockTable(db, tx, table);
-  if (!db.row(table, key).read(tx)) return false;
-  yield* lockRow(db, tx, table, key, "all");
-  refuseStale(db, tx, table, key);
-  const old = db.row(table, key).read(tx);
+  const old = yield* rowToChange(db, tx, table, key, "all");
   if (!old) return false;
   const moved = stampAbove([old.stamp], here(db));
   const gone = yield* bury(db, tx, table, key, moved);

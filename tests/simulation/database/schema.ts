@@ -11,8 +11,8 @@ export interface TableDefinition {
   readonly name: string;
   /** Beside the key. */
   readonly columns: readonly string[];
-  /** A column no two rows may share, NULL apart. */
-  readonly unique: string | null;
+  /** Columns of which no two rows may share a value, NULL apart. */
+  readonly unique: readonly string[];
   readonly reference: Reference | null;
   /** Its own channel of events; null: the default channel of frames. */
   readonly topic: string | null;
@@ -21,7 +21,7 @@ export interface TableDefinition {
 const table = (name: string, columns: readonly string[], more: Partial<TableDefinition> = {}): TableDefinition => ({
   name,
   columns,
-  unique: null,
+  unique: [],
   reference: null,
   topic: null,
   ...more,
@@ -32,8 +32,8 @@ const toParents = (onDelete: Reference["onDelete"]): Reference => ({ column: "pa
 /** Parents before their children. */
 export const TABLES: readonly TableDefinition[] = [
   table("items", ["value"]),
-  table("users", ["email", "value"], { unique: "email" }),
-  table("parents", ["code", "value"], { unique: "code" }),
+  table("users", ["email", "phone", "value"], { unique: ["email", "phone"] }),
+  table("parents", ["code", "value"], { unique: ["code"] }),
   table("children", ["parent", "value"], { reference: toParents("restrict") }),
   table("leaves", ["parent", "value"], { reference: toParents("cascade") }),
   table("notes", ["parent", "value"], { reference: toParents("set null") }),

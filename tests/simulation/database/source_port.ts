@@ -92,8 +92,12 @@ export class SourcePort implements SourceStore {
     return this.#ask("release", () => this.#server.release());
   }
 
+  async snapshots(): Promise<readonly []> {
+    return [];
+  }
+
   backlog() {
-    return this.#ask("backlog", () => ({ unpublished: 0, oldestSeconds: 0, lastQueueId: "0" }));
+    return this.#ask("backlog", () => ({ unpublished: 0, oldestSeconds: 0, lastQueueId: "0", settledQueueId: "0" }));
   }
 
   ping(): Promise<void> {

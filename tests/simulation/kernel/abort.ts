@@ -6,6 +6,9 @@
 
 type Listener = () => void;
 
+/** One for all: an exception of its own for each would be most of what an abort costs. */
+const ABORTED = new DOMException("The operation was aborted.", "AbortError");
+
 class ModelSignal {
   aborted = false;
   reason: unknown = undefined;
@@ -15,7 +18,7 @@ class ModelSignal {
   #dependents: ModelSignal[] = [];
   readonly #sources: ModelSignal[] = [];
 
-  static abort(reason: unknown = aborted()): ModelSignal {
+  static abort(reason: unknown = ABORTED): ModelSignal {
     const signal = new ModelSignal();
     signal.fire(reason);
     return signal;
@@ -73,13 +76,9 @@ class ModelSignal {
 class ModelController {
   readonly signal = new ModelSignal();
 
-  abort(reason: unknown = aborted()): void {
+  abort(reason: unknown = ABORTED): void {
     this.signal.fire(reason);
   }
-}
-
-function aborted(): Error {
-  return new DOMException("The operation was aborted.", "AbortError");
 }
 
 /** What stands in for the globals of these names. */

@@ -204,6 +204,7 @@ function wrap(port: SourceStore, { onRead, cut = (same) => same }: Replaced): So
     },
     confirm: (channel, lease, one, sequences) => port.confirm(channel, lease, one, sequences),
     release: (retentionMs) => port.release(retentionMs),
+    snapshots: () => port.snapshots(),
     backlog: () => port.backlog(),
     ping: (signal) => port.ping(signal),
     close: () => port.close(),

@@ -74,6 +74,7 @@ const padding = (bytes: number) => "\ufeffx".repeat(bytes / 4);
 
 const value = (session: Session) => ({ value: session.fresh() });
 const email = ({ random }: Session) => ({ email: random.chance(0.1) ? null : `e${random.whole(1, 3)}` });
+const phone = ({ random }: Session) => ({ phone: random.chance(0.4) ? null : `p${random.whole(1, 3)}` });
 
 export const OPERATIONS = {
   put: { run: (session) => put(session, ITEMS, keyOf(session), value(session)) },
@@ -101,6 +102,8 @@ export const OPERATIONS = {
   snapshot: { run: ({ db, tx, random }) => sql.sendSnapshot(db, tx, random.pick([ITEMS, USERS, PARENTS])) },
   poison: { run: (session) => put(session, ITEMS, keyOf(session), { value: `${POISON} ${session.fresh()}` }) },
   putUser: { run: (session) => put(session, USERS, keyOf(session), { ...email(session), ...value(session) }) },
+  /** One row may then stand in the way of two others, and two in its way. */
+  callUser: { run: (session) => put(session, USERS, keyOf(session), { ...email(session), ...phone(session) }) },
   removeUser: {
     *run(session) {
       yield* sql.remove(session.db, session.tx, USERS, keyOf(session));
@@ -201,7 +204,7 @@ export type OperationName = keyof typeof OPERATIONS;
 /** What goes together: a history has a few of these, so that its operations meet. */
 export const THEMES = {
   items: ["put", "add", "remove", "reinsert", "touchTwice", "changeKey", "truncate", "snapshot", "poison"],
-  users: ["putUser", "removeUser", "renameUser", "swapEmails", "snapshot"],
+  users: ["putUser", "callUser", "removeUser", "renameUser", "swapEmails", "snapshot"],
   families: [
     "putParent",
     "codeParent",

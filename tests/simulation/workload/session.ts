@@ -53,7 +53,9 @@ function* transact({ db, profile, random, name, isFirstContour }: SessionOptions
         tx.rollbackTo(savepoint);
       }
       yield {
-        pauseMs: random.chance(profile.lingering) ? random.next() ** 2 * LONGEST_PAUSE_MS : random.next() ** 3 * 100,
+        pauseMs: random.chance(profile.lingering)
+          ? random.next() ** 2 * LONGEST_PAUSE_MS * profile.tempo
+          : random.next() ** 3 * 100,
       };
     }
     if (random.chance(0.08)) throw new SqlError("57014", "the application rolled back");
