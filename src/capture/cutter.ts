@@ -26,6 +26,8 @@ export interface CutterOptions {
   outstanding(): number;
   /** Channels whose sender is another process's at this moment. */
   elsewhere(): readonly { readonly name: string; readonly partitions: number }[];
+  /** There are channels that other processes send, if any do: they set the pace and hold nothing up. */
+  readonly othersSend?: boolean | undefined;
   /** Rung by senders when they have sent a cut. */
   readonly wake: Wake;
 }
@@ -56,16 +58,16 @@ export function runCutter(options: CutterOptions, signal: AbortSignal): Promise<
         let pause = BUSY_PAUSE_MS;
         let last = 0;
         while (!lost.aborted) {
-          if (options.outstanding() < MAX_OUTSTANDING && !(await brake.isTooFar(last))) {
-            const cut = await store.takeCut(held.get(), options.frameBytes);
-            moving();
-            if (cut) {
-              last = cut.cutNo;
-              options.onCut(cut);
-              pause = BUSY_PAUSE_MS;
-            } else {
-              pause = Math.min(pause * 1.5, options.pollIntervalMs);
-            }
+          const free = options.outstanding() < MAX_OUTSTANDING && !(await brake.isTooFar(last));
+          const cut = free ? await store.takeCut(held.get(), options.frameBytes) : null;
+          if (free) moving();
+          if (cut) {
+            last = cut.cutNo;
+            options.onCut(cut);
+            pause = BUSY_PAUSE_MS;
+          } else {
+            // Senders ring when they have sent a cut: without a broker there is nothing to look for every few milliseconds.
+            pause = Math.min(pause * 1.5, options.pollIntervalMs);
           }
           if (brake.isSplit) await clock.sleep(Math.max(pause, PAUSE_ELSEWHERE_MS), lost);
           else await options.wake.wait(pause, lost);
