@@ -12,6 +12,14 @@ export interface SitesOptions {
   readonly capture?: "row" | "statement";
   /** frames: the default channel; events: a topic of their own. */
   readonly kind?: "frames" | "events";
+  /** What each calls its stamp columns; by default version, updated_at, updated_by. */
+  readonly stamps?: { readonly source?: StampColumns; readonly target?: StampColumns };
+}
+
+interface StampColumns {
+  readonly version: string;
+  readonly updated_at: string;
+  readonly updated_by: string;
 }
 
 export interface Sites {
@@ -22,6 +30,8 @@ export interface Sites {
   there(text: string): Promise<void>;
   /** Rows of a query at the target, values as text. */
   rows(query: string): Promise<readonly Readonly<Record<string, string | null>>[]>;
+  /** The same at the source. */
+  sourceRows(query: string): Promise<readonly Readonly<Record<string, string | null>>[]>;
   /** Applies all that was captured since, in one transaction. */
   carry(): Promise<ApplyOutcome>;
   /** What waits in the inbox: the error's code and message. */
@@ -35,13 +45,17 @@ const TOPIC = "own_channel";
 const { signal } = new AbortController();
 
 export async function openSites(options: SitesOptions): Promise<Sites> {
-  const { ddl, tables, capture = "row", kind = "frames" } = options;
-  const setup = tables
-    .map((name) => `SELECT public.setup_table_for_replication('${name}', '{"capture":"${capture}"}')`)
-    .join(";");
+  const { ddl, tables, capture = "row", kind = "frames", stamps = {} } = options;
+  const setup = (columns: StampColumns | undefined) =>
+    tables
+      .map((name) => {
+        const how = JSON.stringify({ capture, ...(columns && { columns }) });
+        return `SELECT public.setup_table_for_replication('${name}', '${how}')`;
+      })
+      .join(";");
   const app = await application(await sharedPostgres());
-  await script(app, `SELECT "replicator".set_contour('active'); ${ddl}; ${setup}`);
-  const target = await openTarget(`${ddl}; ${setup}`);
+  await script(app, `SELECT "replicator".set_contour('active'); ${ddl}; ${setup(stamps.source)}`);
+  const target = await openTarget(`${ddl}; ${setup(stamps.target)}`);
   const store = createSourceStore({
     database: { url: app.url, applicationName: "replicator_publisher" },
     contour: "active",
@@ -79,6 +93,7 @@ export async function openSites(options: SitesOptions): Promise<Sites> {
     source: (text) => script(app, text),
     there: (text) => script(target.db, text),
     rows: async (query) => (await target.db.query(query)).map((row) => ({ ...row })),
+    sourceRows: async (query) => (await app.query(query)).map((row) => ({ ...row })),
     carry,
     async parked() {
       const rows = await target.db.query("SELECT error_code AS code, error FROM replicator.inbox ORDER BY id");

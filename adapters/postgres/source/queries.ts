@@ -114,14 +114,15 @@ function events(n: number): string {
   SELECT page.id::text AS last_id, made.queue_id, quote_ident(t.schema_name) || '.' || quote_ident(t.table_name) AS table_name, page.operation::text, made.key,
          '{"event_id":"' || md5($${n}::text || ':' || $${n + 1}::text || ':' || made.queue_id || ':0')::uuid
          || '","schema":' || to_json(t.schema_name) || ',"table":' || to_json(t.table_name)
-         || ',"operation":"' || CASE page.operation WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' ELSE 'TRUNCATE' END
+         || ',"operation":"' || CASE page.operation WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' WHEN 'S' THEN 'SNAPSHOT' ELSE 'TRUNCATE' END
          || '","source":{"contour":"' || $${n}::text || '","transaction":"' || page.xid || '","queue_id":"' || made.queue_id
          || '","cut_no":"' || $${n + 2}::text || '","captured_at":"' || to_char(page.captured_at AT TIME ZONE 'UTC', ${UTC})
          || '"},"key":' || made.key
          || ',"version":' || (made.line -> t.stamp_columns[1])::text
          || ',"updated_at":' || (made.line -> t.stamp_columns[2])::text
          || ',"updated_by":' || (made.line -> t.stamp_columns[3])::text
-         || CASE WHEN page.operation IN ('I', 'U') THEN ',"data":' || made.line::text ELSE '' END
+         || CASE WHEN t.stamp_columns = '{version,updated_at,updated_by}'::text[] THEN '' ELSE ',"stamp":' || to_json(t.stamp_columns) END
+         || CASE WHEN page.operation IN ('I', 'U', 'S') THEN ',"data":' || made.line::text ELSE '' END
          || CASE WHEN page.operation = 'D' THEN ',"old":' || coalesce(made.old::text, 'null') ELSE '' END
          || '}' AS body
   FROM page

@@ -2,10 +2,10 @@
 import type { Chunk, Operation } from "../../../../src/core/chunk.ts";
 import { ReplicatorError } from "../../../../src/core/errors.ts";
 import { type Catalog, tableKey } from "../catalog/catalog.ts";
+import { DEFAULT_STAMP, eventStamp } from "./event_stamp.ts";
 import { jsonMembers, type Member } from "./json_members.ts";
 
 const OPERATIONS: readonly string[] = ["INSERT", "UPDATE", "DELETE", "TRUNCATE", "SNAPSHOT"] satisfies Operation[];
-const DEFAULT_STAMP = ["version", "updated_at", "updated_by"] as const;
 
 /** @throws ReplicatorError `wire.bad_event` */
 export function eventChunk(body: string, catalog: Catalog): Chunk {
@@ -25,8 +25,14 @@ function parse(body: string, catalog: Catalog): Chunk {
   if (!isOperation(operation)) throw badEvent(`has operation ${JSON.stringify(operation)}`);
   const schema = name(body, members, "schema");
   const table = name(body, members, "table");
-  // The body names the stamp's values, not their columns: here they go by the names this table has.
-  const stamp = catalog.tables.get(tableKey(schema, table))?.stamp ?? DEFAULT_STAMP;
+  const row = members.get("data");
+  let carried: ReadonlyMap<string, Member> | null = null;
+  const carries = (column: string) => {
+    if (row) carried ??= jsonMembers(body, row.start);
+    return carried?.has(column) ?? false;
+  };
+  const said = members.has("stamp") ? slice(body, members, "stamp") : null;
+  const stamp = eventStamp(said, catalog.tables.get(tableKey(schema, table))?.stamp, carries);
   const stampText = stamp
     .map((column, place) => `${JSON.stringify(column)}:${slice(body, members, DEFAULT_STAMP[place] ?? "")}`)
     .join(",");
@@ -40,7 +46,7 @@ function parse(body: string, catalog: Catalog): Chunk {
     captured_at: name(source, inside, "captured_at"),
     rows: 1,
     key: [...jsonMembers(key).keys()],
-    stamp: [stamp[0], stamp[1], stamp[2]],
+    stamp,
     data: rowText(operation, body, members, key, stampText),
     old: null,
   };

@@ -7,6 +7,7 @@ import { ReplicatorError } from "../../../../src/core/errors.ts";
 import type { ApplyBatch, ApplyEvent } from "../../../../src/core/target_store.ts";
 import type { Connection } from "../../connection.ts";
 import { type Catalog, tableKey } from "../catalog/catalog.ts";
+import { eventStamp } from "./event_stamp.ts";
 import type { WholeChunk } from "./plan.ts";
 import { literal } from "./row_block.ts";
 
@@ -63,11 +64,13 @@ export class Fragments {
       `SELECT b->>'schema' AS schema, b->>'table' AS table, b->>'operation' AS operation,
   b->'source'->>'transaction' AS transaction, b->'source'->>'queue_id' AS queue_id,
   b->'source'->>'captured_at' AS captured_at,
-  (SELECT json_agg(k)::text FROM json_object_keys(b->'key') k) AS key FROM ${body}`,
+  (SELECT json_agg(k)::text FROM json_object_keys(b->'key') k) AS key, (b->'stamp')::text AS stamp,
+  (SELECT json_agg(k)::text FROM json_object_keys(b->'data') k) AS columns FROM ${body}`,
     );
     const { schema = "", table = "", operation = "" } = head ?? {};
-    const stamp =
-      catalog.tables.get(tableKey(schema, table))?.stamp ?? (["version", "updated_at", "updated_by"] as const);
+    const columns = JSON.parse(head?.columns ?? "[]") as string[];
+    const here = catalog.tables.get(tableKey(schema, table))?.stamp;
+    const stamp = eventStamp(head?.stamp ?? null, here, (name) => columns.includes(name));
     const [version, updatedAt, updatedBy] = stamp.map((name) => literal(`${JSON.stringify(name)}:`));
     const deleted = `rtrim((b->'key')::text, E'} \\n') || ',' || ${version} || (b->'version') || ',' || ${updatedAt}
       || (b->'updated_at') || ',' || ${updatedBy} || (b->'updated_by') || '}'`;
@@ -89,8 +92,7 @@ SELECT ${this.#ledgerId}, ${sequence}, ${operation === "DELETE" ? deleted : "(b-
       key: JSON.parse(head?.key ?? "[]") as string[],
       stamp,
     };
-    const row = `(SELECT f.data::json FROM ${this.#pieces(source)})`;
-    return { piece: { header, batch }, source, columns: await this.#columns(header.operation, row) };
+    return { piece: { header, batch }, source, columns };
   }
 
   /** Nothing of it outlives the transaction. */

@@ -45,7 +45,10 @@ export function upsertStatement(
   const key = keyTextOf(shape, "r");
   const buried = stampOf(table, "x");
   const greatestKey = keyText(table.key.map(({ name }) => `excluded.${id(name)}`).join(", "));
-  const least = leastUnseen(shape, greatestKey, current);
+  const wins = replacesSql(excluded, current, table.policy);
+  const unseen = leastUnseen(shape, greatestKey, current);
+  // A snapshot's row need not have seen what it replaces, however great its version.
+  const least = shape.ties ? `(${unseen} OR ${wins})` : unseen;
   const tie = unstampedTie(shape, excluded, current);
   const replaced = { schema, table, incoming: excluded, current, key: greatestKey, least, tie, any: mixed };
   return `
@@ -67,7 +70,7 @@ up AS (
   ORDER BY ${keyAliases(shape, "r.")}, ${greatestFirst(incoming, table.policy)}${ties}
   ON CONFLICT (${table.key.map((column) => id(column.name)).join(", ")}) DO UPDATE
   SET ${updated.map(({ column }) => `${id(column.name)} = excluded.${id(column.name)}`).join(", ")}
-  WHERE ${watched(replacesSql(excluded, current, table.policy), replaced)}
+  WHERE ${watched(wins, replaced)}
   RETURNING ${[...table.key.map((column, place) => `c.${id(column.name)} AS k${place + 1}`), inserted(table), ...checks.returning].join(", ")}
 )${checks.ctes.map((cte) => `,\n${cte}`).join("")}
 SELECT ${versions(shape)} AS versions,
