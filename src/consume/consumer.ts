@@ -7,7 +7,7 @@ import { isAbort, type ReplicatorError } from "../core/errors.ts";
 import { type HeldLease, LeaseKeeper } from "../core/lease_keeper.ts";
 import type { Logger } from "../core/logger.ts";
 import { type LoopHealth, runLoop } from "../core/loop.ts";
-import type { TargetStore } from "../core/target_store.ts";
+import type { ConflictCount, TargetStore } from "../core/target_store.ts";
 import { GroupSize } from "./group_size.ts";
 import type { CommitReport } from "./lane.ts";
 import { Reach } from "./reach.ts";
@@ -15,7 +15,7 @@ import { readClaim } from "./reader.ts";
 import { StoppedChannels } from "./stopped_channels.ts";
 
 export interface ConsumerOptions {
-  readonly broker: Broker;
+  readonly broker: Pick<Broker, "feeds" | "claims">;
   readonly store: TargetStore;
   /** Channels of other contours. */
   readonly channels: readonly Channel[];
@@ -28,6 +28,8 @@ export interface ConsumerOptions {
   /** Health record of a loop by its name; made on first use. */
   health(name: string): LoopHealth;
   onCommit(report: CommitReport): void;
+  /** Of parked changes that were decided; those of a commit are in its report. */
+  onConflicts(conflicts: readonly ConflictCount[]): void;
   onMessage(kind: "new" | "duplicate" | "foreign"): void;
   /** A partition of a feed is read by this process, under its lease, from now on; or no more. */
   onReading(feed: Feed, partition: number, reading: boolean): void;
@@ -147,8 +149,9 @@ function runParkedRetries(options: ConsumerOptions, signal: AbortSignal): Promis
     signal,
     body: async (moving) => {
       try {
-        const { tried, resolved } = await store.retryParked(PARKED_AT_A_TIME);
+        const { tried, resolved, conflicts = [] } = await store.retryParked(PARKED_AT_A_TIME);
         moving();
+        options.onConflicts(conflicts);
         if (resolved > 0) logger.info({ resolved, tried }, "parked changes applied or superseded");
         const lifted = await store.recheckDeletes();
         if (lifted > 0) logger.info({ lifted }, "rows inserted here while they were deleted elsewhere live on");

@@ -68,6 +68,15 @@ export interface ApplyOutcome {
   readonly torn?: number;
 }
 
+/** What became of parked changes that were due. */
+export interface ParkedRetry {
+  readonly tried: number;
+  /** How many of them are gone. */
+  readonly resolved: number;
+  /** Lines of the conflict log; absent when there are none. */
+  readonly conflicts?: readonly ConflictCount[];
+}
+
 /** One target transaction. Nothing of it is visible, and no position moves, before commit() has returned. */
 export interface ApplyTransaction {
   /** Applies one or more batches set-wise; rows that fail are tried one by one, then once more at commit, then parked (never dropped: I5). */
@@ -113,8 +122,8 @@ export interface TargetStore {
    * The answer may be awaited later: the first apply() after it, or commit(), then throws them.
    */
   begin(key: LedgerKey, expected: LedgerPosition | null, feed: string, lease: Lease): Promise<ApplyTransaction>;
-  /** Tries parked changes that are due. Returns how many were tried and how many of them are gone. */
-  retryParked(limit: number): Promise<{ readonly tried: number; readonly resolved: number }>;
+  /** Tries parked changes that are due. */
+  retryParked(limit: number): Promise<ParkedRetry>;
   /**
    * The second look at applied deletions: a row that a local transaction inserted meanwhile below its tombstone is lifted
    * above it, captured. Looks only at what no open transaction can have missed. Returns how many rows were lifted.

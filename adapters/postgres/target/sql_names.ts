@@ -12,7 +12,10 @@ export interface Shape {
   readonly table: TargetTable;
   /** Name in the JSON rows, and the column it goes to; they differ only where the stamp columns are called otherwise. */
   readonly columns: readonly { readonly json: string; readonly column: Column }[];
-  /** Equal stamps with different rows may come in one group (rows older than setup): decide by row text. */
+  /**
+   * Rows of a snapshot are among them: equal stamps with different rows may come in one group (rows older than setup), decided by row text;
+   * and a row that wins need not have seen the one it replaces.
+   */
   readonly ties: boolean;
 }
 

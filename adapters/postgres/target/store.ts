@@ -8,6 +8,7 @@ import type {
   ApplyTransaction,
   LedgerKey,
   LedgerPosition,
+  ParkedRetry,
   TargetCounts,
   TargetStore,
 } from "../../../src/core/target_store.ts";
@@ -211,7 +212,7 @@ class PostgresTargetStore implements TargetStore {
     return this.#aside(catalog, (connection) => recheck({ connection, schema, catalog }, since));
   }
 
-  async retryParked(limit: number): Promise<{ readonly tried: number; readonly resolved: number }> {
+  async retryParked(limit: number): Promise<ParkedRetry> {
     await this.#emptySlots();
     return this.#parking.tick(limit);
   }

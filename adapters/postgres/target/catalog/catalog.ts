@@ -62,6 +62,8 @@ export interface TargetTable {
   readonly key: readonly Column[];
   readonly stamp: readonly [string, string, string];
   readonly policy: ConflictPolicy;
+  /** Where the application stamps and no trigger of ours does: the contour whose name a stamp of ours bears; else null. */
+  readonly stampedAs: string | null;
   readonly columns: ReadonlyMap<string, Column>;
   /** Foreign keys of this table, and those that point at it. */
   readonly parents: readonly ForeignKey[];
@@ -95,6 +97,7 @@ interface CatalogRow {
   readonly key: readonly string[];
   readonly stamp: readonly [string, string, string];
   readonly policy: ConflictPolicy;
+  readonly stampedAs: string | null;
   readonly columns: readonly Column[];
   readonly parents: readonly ForeignKey[] | null;
   readonly children: readonly ForeignKey[] | null;
@@ -144,6 +147,7 @@ export function parseCatalog(text: string, allowed: ReadonlySet<string> | null):
       key: row.key.flatMap((name) => columns.get(name) ?? []),
       stamp: row.stamp,
       policy: row.policy,
+      stampedAs: row.stampedAs,
       columns,
       parents: row.parents ?? [],
       children: row.children ?? [],

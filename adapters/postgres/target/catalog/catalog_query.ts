@@ -112,6 +112,7 @@ SELECT json_agg(t ORDER BY t.id)::text AS tables FROM (
     CASE WHEN rt.schema_name = 'public' THEN quote_ident(rt.table_name)
          ELSE quote_ident(rt.schema_name) || '.' || quote_ident(rt.table_name) END AS label,
     rt.key_columns AS key, rt.stamp_columns AS stamp, rt.conflict AS policy,
+    CASE rt.stamping WHEN 'application' THEN (SELECT contour FROM "replicator".local) END AS "stampedAs",
     ${COLUMNS} AS columns,
     (SELECT json_agg(${FOREIGN_KEY} ORDER BY k.conname)
      FROM pg_constraint k JOIN pg_class child ON child.oid = k.conrelid JOIN pg_class parent ON parent.oid = k.confrelid

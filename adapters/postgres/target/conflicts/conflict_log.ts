@@ -37,7 +37,7 @@ lines AS MATERIALIZED (
     SELECT m.*, o.event, o.source, o.transaction,
       row_number() OVER (PARTITION BY m.record, m.wins ORDER BY ${stampList(MET, table.policy).join(", ")}, m.ord) AS nth
     FROM m JOIN o ON o.ord = m.ord
-    WHERE m.unseen AND NOT (m.stale AND o.operation = 'SNAPSHOT')) AS m
+    WHERE CASE WHEN o.operation = 'SNAPSHOT' THEN m.replaces OR m.unseen AND NOT m.stale ELSE m.unseen END) AS m
   -- the first one that wins over what stands here; those after it meet a change of their own contour
   WHERE ${kind === "truncate" ? "true" : "NOT m.wins OR m.nth = 1"}
 ),
@@ -106,13 +106,16 @@ function met(kind: "upsert" | "delete", shape: Shape, options: StatementOptions)
     current: { ...current, text: kind === "upsert" ? textOf(shape, (name) => `c.${id(name)}`) : "''" },
   };
   const tie = kind === "upsert" ? unstampedTie(shape, texts.incoming, texts.current) : null;
-  const isUnseen = `(${differ} AND ${unseen(incoming, current, policy)}${tie ? ` OR ${tie}` : ""})`;
   const wins =
     kind === "delete" ? deletesSql(incoming, current, policy) : replacesSql(texts.incoming, texts.current, policy);
+  const late = unseen(incoming, current, policy);
+  const isUnseen = `(${differ} AND ${late}${tie ? ` OR ${tie}` : ""})`;
+  // A snapshot's row need not have seen what it replaces (upsertStatement).
+  const replaces = kind === "upsert" && shape.ties ? `(${differ} AND ${wins})` : "false";
   const rows = `l AS MATERIALIZED (
   SELECT ${incomingSql(shape)}, ${isUnseen} AS unseen, ${staleSql(incoming, current)} AS stale, ${wins} AS wins,
     ${kind === "delete" ? "'deleted there, ' || " : ""}${decidedBy(incoming, current, policy)} AS reason,
-    CASE WHEN ${isUnseen} THEN ${imageOf(table, "c")} END AS image
+    CASE WHEN ${isUnseen} OR ${replaces} THEN ${imageOf(table, "c")} END AS image, ${replaces} AS replaces
   FROM r JOIN ${table.sql} AS c ON ${sameKey("c")}
   WHERE ${differ}${tie ? ` OR ${tie}` : ""}
   -- in the order in which the statement of the unit locks them
@@ -145,7 +148,7 @@ d AS MATERIALIZED (${dead(`r JOIN ${tombstone(table, options)} AS x ON ${sameKey
 ),
 m AS MATERIALIZED (
   SELECT * FROM l UNION ALL
-  (SELECT DISTINCT ON (d.ord) d.ord, d.key, d.record, d.version, d.updated_at, d.updated_by, d.unseen, d.stale, d.wins, d.reason, d.image
+  (SELECT DISTINCT ON (d.ord) d.ord, d.key, d.record, d.version, d.updated_at, d.updated_by, d.unseen, d.stale, d.wins, d.reason, d.image, false
    FROM d ORDER BY d.ord, ${greatestFirst(died, policy)})
 ),
 seen AS MATERIALIZED (SELECT key FROM l UNION SELECT key FROM d)`;
@@ -161,7 +164,7 @@ function truncated(shape: Shape): string {
   SELECT r.ord, ROW(${key})::text AS key, ${recordId(table, (name) => `c.${id(name)}`)} AS record,
     ${incoming.version} AS version, ${incoming.updatedAt} AS updated_at, ${incoming.updatedBy} AS updated_by,
     true AS unseen, false AS stale, ${deletesSql(incoming, current, table.policy)} AS wins,
-    'truncated there, ' || ${decidedBy(incoming, current, table.policy)} AS reason, ${imageOf(table, "c")} AS image
+    'truncated there, ' || ${decidedBy(incoming, current, table.policy)} AS reason, ${imageOf(table, "c")} AS image, false AS replaces
   FROM r JOIN ${table.sql} AS c ON ${writersDiffer(incoming, current)} AND ${unseen(incoming, current, table.policy)}
   FOR NO KEY UPDATE OF c
 ),

@@ -23,14 +23,19 @@ export async function closeConflicts(
           [source, textArray(torn)],
           { action: "mark torn transactions" },
         );
-  const counted = connection.query<Record<keyof ConflictCount, string>>(
+  const [, counts] = await Promise.all([marked, countConflicts(connection, schema)]);
+  return counts;
+}
+
+/** The lines this transaction has written. As closeConflicts. */
+export async function countConflicts(connection: Connection, schema: string): Promise<readonly ConflictCount[]> {
+  const rows = await connection.query<Record<keyof ConflictCount, string>>(
     `SELECT CASE WHEN schema_name = 'public' THEN '' ELSE quote_ident(schema_name) || '.' END || quote_ident(table_name) AS "table",
   policy, winner, count(*) AS lines
 FROM ${schema}.conflict_log WHERE ${OWN} GROUP BY schema_name, table_name, policy, winner`,
     [],
     { action: "count conflicts" },
   );
-  const [, rows] = await Promise.all([marked, counted]);
   return rows.map((row) => ({ ...row, lines: Number(row.lines) }));
 }
 

@@ -94,10 +94,13 @@ export function liftStatement(shape: Shape, source: string): string {
 SELECT json_agg(key)::text AS keys FROM up`;
 }
 
-/** A captured UPDATE that changes nothing but the stamp. */
+/** A captured UPDATE that changes nothing but the stamp. Where no trigger of ours stands it is stamped here, for the poll. */
 export function restampStatement(table: TargetTable): string {
-  const version = id(table.stamp[0]);
-  return `UPDATE ${table.sql} AS c SET ${version} = c.${version} FROM (${keysOf(table, KEYS)}) AS k WHERE ${hereIs(table)}`;
+  const [version, updatedAt, updatedBy] = table.stamp.map((name) => id(name));
+  const here = `FROM (${keysOf(table, KEYS)}) AS k WHERE ${hereIs(table)}`;
+  if (table.stampedAs === null) return `UPDATE ${table.sql} AS c SET ${version} = c.${version} ${here}`;
+  return `UPDATE ${table.sql} AS c SET ${version} = c.${version} + 1, ${updatedBy} = ${literal(table.stampedAs)},
+  ${updatedAt} = greatest(clock_timestamp(), c.${updatedAt} + interval '1 microsecond') ${here}`;
 }
 
 /** A captured DELETE. */

@@ -4,10 +4,12 @@
  */
 import type { Clock } from "../../../../src/core/clock.ts";
 import type { Logger } from "../../../../src/core/logger.ts";
+import type { ParkedRetry } from "../../../../src/core/target_store.ts";
 import type { Connection, Database } from "../../connection.ts";
 import type { Catalog } from "../catalog/catalog.ts";
 import { tableKey } from "../catalog/catalog.ts";
 import type { CatalogCache } from "../catalog/catalog_cache.ts";
+import { countConflicts } from "../conflicts/conflict_totals.ts";
 import { rowFailure } from "../rows/failures.ts";
 import type { Retried } from "../rows/retry.ts";
 import { wakeChildren } from "./arrived.ts";
@@ -59,10 +61,10 @@ export class Parking {
   }
 
   /** Tries at most `limit` changes; `tried` and `resolved` count those that were closed without a try as well. */
-  async tick(limit: number): Promise<{ readonly tried: number; readonly resolved: number }> {
+  async tick(limit: number): Promise<ParkedRetry> {
     const { closed, changed } = await this.#look();
-    const { tried, resolved } = await this.#attempt(limit, changed);
-    return { tried: closed + tried, resolved: closed + resolved };
+    const { tried, resolved, ...rest } = await this.#attempt(limit, changed);
+    return { tried: closed + tried, resolved: closed + resolved, ...rest };
   }
 
   /** How much more may be parked, as of the last look and what was parked since. */
@@ -147,14 +149,17 @@ export class Parking {
     }
   }
 
-  async #attempt(limit: number, changed: boolean): Promise<{ readonly tried: number; readonly resolved: number }> {
+  async #attempt(limit: number, changed: boolean): Promise<ParkedRetry> {
     if (this.#suspended !== true) return { tried: 0, resolved: 0 };
     const { catalog: cache, limits } = this.#options;
     const catalog = changed ? await cache.fresh() : await cache.current();
-    const { picked, seen, retried } = await this.#options.transaction(catalog, async (connection) => {
+    const { picked, seen, retried, conflicts } = await this.#options.transaction(catalog, async (connection) => {
       const { picked, seen } = await this.#looks.pick(connection, limit, [...this.#open.values()]);
       const ids = picked.map(({ id }) => id);
-      return { picked, seen, retried: ids.length > 0 ? await this.#options.retry(connection, catalog, ids) : null };
+      const retried = ids.length > 0 ? await this.#options.retry(connection, catalog, ids) : null;
+      const gone = ids.some((id) => retried && !retried.pending.has(id));
+      // Only what is decided is logged.
+      return { picked, seen, retried, conflicts: gone ? await countConflicts(connection, this.#options.schema) : [] };
     });
     const gone = picked.filter(({ id }) => !retried?.pending.has(id));
     // A group that has nothing to show for it is left to the few of it that are tried by the clock.
@@ -162,7 +167,7 @@ export class Parking {
     const moving = picked.filter(({ id, waits }) => waits && (!retried?.pending.has(id) || retried.moved.has(id)));
     for (const group of moving) this.#open.set(groupName(group), group);
     this.#announce(retried?.dead ?? [], limits.maxAttempts);
-    return { tried: picked.length, resolved: gone.length };
+    return { tried: picked.length, resolved: gone.length, ...(conflicts.length > 0 ? { conflicts } : {}) };
   }
 
   #announce(dead: readonly DeadLetter[], attempts: number): void {
