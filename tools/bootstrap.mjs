@@ -1,5 +1,5 @@
 /**
- * Prepares a fresh machine: `node tools/bootstrap.mjs [postgres[:MAJOR,…]] [kafka] [nats] [psql] [all]`.
+ * Prepares a fresh machine: `node tools/bootstrap.mjs [postgres[:MAJOR,…]] [kafka] [nats] [psql] [chromium] [all]`.
  * Runs under plain Node, before Bun is here. npm packages go to node_modules, the rest to the git-ignored .cache.
  * What cannot be had is said in one line each and does not fail: the tests that need it are skipped with the same reason.
  */
@@ -25,16 +25,16 @@ function installPackages() {
   writeFileSync(stamp, lock);
 }
 
-/** psql comes from Debian's packages only. Where that takes a password or is not Debian, a person has to. */
-function fetchPsql() {
-  if (which("psql")) return undefined;
-  const reason = "psql is not installed (apt-get install postgresql-client)";
+/** What comes from Debian's packages only. Where that takes a password or is not Debian, a person has to. */
+function fetchPackage(program, name) {
+  if (which(program)) return undefined;
+  const reason = `${program} is not installed (apt-get install ${name})`;
   if (process.getuid?.() !== 0 || !which("apt-get")) return reason;
-  say("installing psql (apt-get install postgresql-client)");
+  say(`installing ${program} (apt-get install ${name})`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   try {
     run("apt-get", ["update", "-qq"], { env });
-    run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "postgresql-client"], { env });
+    run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", name], { env });
     return undefined;
   } catch (error) {
     say(`  ${error.message}`);
@@ -45,15 +45,18 @@ function fetchPsql() {
 function wanted(names) {
   const majors = Object.keys(POSTGRES);
   const tasks = [];
-  for (const name of names.flatMap((each) => (each === "all" ? ["postgres", "kafka", "nats", "psql"] : [each]))) {
+  for (const name of names.flatMap((each) =>
+    each === "all" ? ["postgres", "kafka", "nats", "psql", "chromium"] : [each],
+  )) {
     const [what, list] = name.split(":");
     if (what === "postgres") {
       for (const major of list ? list.split(",") : majors)
         tasks.push([`PostgreSQL ${major}`, () => fetchPostgres(major)]);
     } else if (what === "kafka") tasks.push(["Kafka", fetchKafka]);
     else if (what === "nats") tasks.push(["NATS", fetchNats]);
-    else if (what === "psql") tasks.push(["psql", fetchPsql]);
-    else throw new Error(`Unknown name "${name}": known are postgres, kafka, nats, psql, all`);
+    else if (what === "psql") tasks.push(["psql", () => fetchPackage("psql", "postgresql-client")]);
+    else if (what === "chromium") tasks.push(["chromium", () => fetchPackage("chromium", "chromium")]);
+    else throw new Error(`Unknown name "${name}": known are postgres, kafka, nats, psql, chromium, all`);
   }
   return tasks;
 }

@@ -5,12 +5,24 @@ import { join } from "node:path";
 import { CACHE, kafkaLibs, natsServer, postgresHome, which } from "../../tools/cache.mjs";
 import { DEFAULT_MAJOR, type PostgresMajor } from "../servers/postgres.ts";
 
-export type Need = "postgres" | `postgres:${PostgresMajor}` | "kafka" | "nats" | "psql" | "openssl" | "deno";
+export type Need =
+  | "postgres"
+  | `postgres:${PostgresMajor}`
+  | "kafka"
+  | "nats"
+  | "psql"
+  | "openssl"
+  | "deno"
+  | "chromium";
 
 const INSTALL: Readonly<Record<string, string>> = {
   psql: "psql is not installed (apt-get install postgresql-client)",
+  chromium: "Chromium is not installed (apt-get install chromium)",
   openssl: "openssl is not installed (apt-get install openssl)",
 };
+
+/** What a machine may lack without failing the run: what needs it is checked in its parts elsewhere. */
+const OPTIONAL: readonly Need[] = ["chromium"];
 
 /** Why a need is not met on this machine, or undefined. */
 export function missing(need: Need): string | undefined {
@@ -38,7 +50,8 @@ function notFetched(what: string, argument: string): string {
 
 /** A describe block that runs where all needs are met. Elsewhere it is skipped and the runner is told why. */
 export function describeWith(needs: Need | readonly Need[], name: string, body: () => void): void {
-  const reasons = [needs].flat().flatMap((need) => missing(need) ?? []);
+  const unmet = [needs].flat().filter((need) => missing(need) !== undefined);
+  const reasons = unmet.map((need) => missing(need));
   if (reasons.length === 0) {
     describe(name, body);
     return;
@@ -46,6 +59,10 @@ export function describeWith(needs: Need | readonly Need[], name: string, body: 
   const reason = reasons.join("; ");
   process.stderr.write(`SKIPPED ${name}: ${reason}\n`);
   const report = process.env.REPLICATOR_SKIPS;
-  if (report) appendFileSync(report, `${JSON.stringify({ name, reason })}\n`);
+  if (report)
+    appendFileSync(
+      report,
+      `${JSON.stringify({ name, reason, optional: unmet.every((need) => OPTIONAL.includes(need)) })}\n`,
+    );
   describe.skip(`${name} (skipped: ${reason})`, body);
 }

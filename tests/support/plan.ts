@@ -14,6 +14,8 @@ export interface Suite {
 export interface Skip {
   readonly name: string;
   readonly reason: string;
+  /** It does not fail a run that must have every suite. */
+  readonly optional: boolean;
 }
 
 export interface Totals {
