@@ -1,90 +1,133 @@
 /**
  * `bun run bench`: how fast a change travels through each broker, against PostgreSQL's own logical replication of the
- * same work in the same run. Rows are counted at the target. Prints a table of ratios, writes JSON.
- *
- *   bun run bench [--quick] [--only bulk,latency] [--broker nats,kafka] [--rows 200000] [--rounds 3] [--out FILE]
+ * same work in the same run. Prints tables of ratios, writes JSON. docs/benchmarks.md tells what each figure means.
  */
-import { writeFileSync } from "node:fs";
-import { cpus, totalmem } from "node:os";
-import { parseArgs } from "node:util";
+import { join } from "node:path";
+import { BROKERS } from "../tests/e2e/pair.ts";
 import { endAllServers } from "../tests/servers/process.ts";
-import { type BenchPair, nativePair, replicatorPair } from "./pairs.ts";
-import { BULK, type Figure, measureBulk, measureLatency } from "./workloads.ts";
+import { ROOT } from "../tools/cache.mjs";
+import { type BenchArguments, helpText, parseArguments } from "./arguments.ts";
+import { compiledProgram } from "./binary.ts";
+import { compare } from "./compare.ts";
+import { FIELDS } from "./contestants.ts";
+import { writeDoc } from "./doc.ts";
+import { describeMachine, QUIET_LOAD } from "./machine.ts";
+import { notesOf } from "./notes.ts";
+import { type Section, sectionsOf } from "./report.ts";
+import { readResult, writeResult } from "./result_file.ts";
+import { opening, runBench } from "./runner.ts";
+import { missing } from "./servers.ts";
+import { plainTable } from "./text_table.ts";
+import type { Result, Sample, Workload } from "./types.ts";
+import { UsageError } from "./usage_error.ts";
+import { loadWorkloads } from "./workloads.ts";
 
-const { values } = parseArgs({
-  options: {
-    quick: { type: "boolean", default: false },
-    only: { type: "string", default: "bulk,latency" },
-    broker: { type: "string", default: "nats,kafka" },
-    rows: { type: "string" },
-    rounds: { type: "string" },
-    out: { type: "string", default: "bench-result.json" },
-  },
-});
+const OK = 0;
+const FAILED = 1;
+const USAGE = 2;
+const ENVIRONMENT = 3;
+const DOC = join(ROOT, "docs/benchmarks.md");
 
-const rows = Number(values.rows ?? (values.quick ? 20_000 : 200_000));
-const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
-const seconds = values.quick ? 3 : 20;
-const workloads = new Set(values.only.split(","));
+const print = (text: string) => process.stdout.write(`${text}\n`);
+const say = (text: string) => process.stderr.write(`${text}\n`);
 
-async function main(): Promise<void> {
-  const contestants: [string, () => Promise<BenchPair>][] = [["native", nativePair]];
-  for (const broker of values.broker.split(",")) {
-    if (broker !== "nats" && broker !== "kafka") throw new Error(`Unknown broker "${broker}": nats or kafka`);
-    contestants.push([`${broker} row`, () => replicatorPair(broker, "row")]);
-    contestants.push([`${broker} statement`, () => replicatorPair(broker, "statement")]);
+/** @returns the exit code */
+async function main(words: readonly string[]): Promise<number> {
+  const workloads = await loadWorkloads();
+  const given = parseArguments(words, workloads);
+  if (given.help) {
+    print(helpText(workloads));
+    return OK;
   }
-  const pairs = new Map<string, BenchPair>();
-  for (const [name, open] of contestants) pairs.set(name, await open());
-  const figures: Figure[] = [];
-  // Each round runs every contestant once, the yardstick among them, so that noise of the machine meets all alike.
-  for (let round = 0; round < rounds; round++) {
-    for (const [name, pair] of pairs) {
-      if (workloads.has("bulk")) figures.push(...(await measureBulk(name, pair, rows)));
-      if (workloads.has("latency")) figures.push(...(await measureLatency(name, pair, seconds)));
-    }
+  // Before hours of work, not after them.
+  const before = given.compare === null ? null : readResult(given.compare);
+  const result = given.from === null ? await measure(given, workloads) : readResult(given.from);
+  if (result === null) return ENVIRONMENT;
+  if (given.writeDoc) {
+    writeDoc(DOC, result);
+    print(`written to ${DOC}`);
+    return OK;
   }
-  report(figures);
-  const machine = { cpus: cpus().length, model: cpus()[0]?.model, memory_gb: Math.round(totalmem() / 2 ** 30) };
-  writeFileSync(
-    values.out,
-    `${JSON.stringify({ date: new Date().toISOString(), machine, rows, rounds, figures }, null, 2)}\n`,
+  for (const section of sectionsOf(result)) printSection(section);
+  if (before) {
+    const { differences, section } = compare(before, result);
+    printSection(section);
+    for (const difference of differences) print(`  not alike: ${difference}`);
+  }
+  for (const note of notesOf(result)) print(`\n${note}`);
+  if (given.from === null) print(`\nwritten to ${given.out}`);
+  return given.from === null && result.failures.length > 0 ? FAILED : OK;
+}
+
+/** Null when a program is missing here; it has been said which. */
+async function measure(given: BenchArguments, all: readonly Workload[]): Promise<Result | null> {
+  const workloads = all.filter(({ name }) => given.workloads.includes(name));
+  const names = [...opening({ ...given, workloads })];
+  if (names.length === 0) {
+    throw new UsageError("None of the contestants and conditions takes part in these workloads: nothing to measure");
+  }
+  const lacking = missing(new Set(BROKERS.filter((kind) => names.some((name) => name.includes(kind)))));
+  for (const line of lacking) say(`missing: ${line}`);
+  if (lacking.length > 0) return null;
+  if (given.binary) process.env.REPLICATOR_BINARY = compiledProgram();
+  const machine = describeMachine(given.binary ? "binary" : "sources");
+  if (machine.load_before > QUIET_LOAD) {
+    say(`The load average is ${machine.load_before}: somebody else is at work, figures will be worth little`);
+  }
+  const samples: Sample[] = [];
+  const failures: string[] = [];
+  const result = (): Result => ({
+    format: 1,
+    date: new Date(startedAt).toISOString(),
+    quick: given.quick,
+    rounds: given.rounds,
+    size: given.size,
+    machine,
+    yardsticks: yardsticksOf(workloads),
+    samples,
+    failures,
+  });
+  const startedAt = Date.now();
+  await runBench({
+    ...given,
+    workloads,
+    say: (line) => say(`${String(Math.round((Date.now() - startedAt) / 1_000)).padStart(5)} s  ${line}`),
+    onSamples: (more) => {
+      samples.push(...more);
+      // After each workload: a run takes hours and may be ended.
+      writeResult(given.out, result());
+    },
+    onFailure: (message) => {
+      failures.push(message);
+      writeResult(given.out, result());
+      say(`FAILED ${message}`);
+    },
+  });
+  return result();
+}
+
+function yardsticksOf(workloads: readonly Workload[]): Record<string, string> {
+  return Object.fromEntries(
+    workloads.flatMap(({ name, on }) => {
+      const yardstick = FIELDS[on].yardstick;
+      return yardstick ? [[name, yardstick.name]] : [];
+    }),
   );
-  console.log(`\nwritten to ${values.out}`);
-  for (const pair of pairs.values()) await pair.close();
 }
 
-function report(figures: readonly Figure[]): void {
-  const names = [...new Set(figures.map(({ contestant }) => contestant))];
-  const median = (contestant: string, metric: string) => {
-    const all = figures
-      .filter((figure) => figure.contestant === contestant && figure.metric === metric)
-      .map(({ value }) => value);
-    all.sort((x, y) => x - y);
-    return {
-      middle: all[Math.floor(all.length / 2)] ?? Number.NaN,
-      low: all[0] ?? Number.NaN,
-      high: all.at(-1) ?? Number.NaN,
-    };
-  };
-  for (const metric of [...new Set(figures.map((figure) => figure.metric))]) {
-    console.log(`\n${metric}`);
-    const yardstick = median("native", metric).middle;
-    for (const name of names) {
-      const { middle, low, high } = median(name, metric);
-      const ratio = BULK.some((bulk) => metric.startsWith(bulk)) ? middle / yardstick : Number.NaN;
-      const against = Number.isNaN(ratio) ? "" : `  ${ratio.toFixed(2)} × native`;
-      console.log(`  ${name.padEnd(16)} ${format(middle).padStart(10)}  (${format(low)} – ${format(high)})${against}`);
-    }
-  }
+function printSection({ title, head, rows }: Section): void {
+  print(`\n${title}\n${plainTable(head, rows).replace(/^/gm, "  ")}`);
 }
 
-function format(value: number): string {
-  return value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(2);
-}
-
+let code: number;
 try {
-  await main();
+  code = await main(process.argv.slice(2));
+} catch (error) {
+  const isUsage = error instanceof UsageError;
+  say(`bench: ${isUsage ? error.message : error instanceof Error ? error.stack : String(error)}`);
+  if (isUsage) say("  All flags: bun run bench --help");
+  code = isUsage ? USAGE : FAILED;
 } finally {
   await endAllServers();
 }
+process.exit(code);
