@@ -15,5 +15,10 @@ SET LOCAL client_min_messages TO warning;
 \ir 02da_sequences.sql
 \ir 02e_registration.sql
 \ir 02f_views.sql
+\ir 02h_periodic.sql
+\ir 02ha_poll_functions.sql
+\ir 02hb_sync_runs.sql
+\ir 02i_snapshot.sql
+\ir 02ia_snapshot_chunks.sql
 \ir 02g_names_and_rights.sql
 COMMIT;

@@ -40,11 +40,19 @@ CREATE TABLE IF NOT EXISTS "replicator".replicated_table (
     UNIQUE (schema_name, table_name)
 );
 
+DO $$
+BEGIN
+    -- of a polled table (capture 'none'): our triggers stamp its rows, or the application does and no trigger of ours is there
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = '"replicator".replicated_table'::regclass AND attname = 'stamping') THEN
+        ALTER TABLE "replicator".replicated_table ADD COLUMN stamping text NOT NULL DEFAULT 'trigger' CHECK (stamping IN ('trigger', 'application'));
+    END IF;
+END $$;
+
 -- The queue: what the triggers write and nobody updates. A ring of eight static partitions; a slot is emptied whole.
 -- Slots are 2^28 ids wide and are changed by time, not by filling up: release sets the sequence on to the next slot when
 -- that one is empty and the current one is old enough. (A narrow slot comes round again before the retention has
 -- passed, and is then never free.) The numbers of cuts go on the same way, 2^28 to a slot.
--- operation: I, U, D, T (TRUNCATE). data: `rows` JSON objects joined by E',\n' (I/U: the row; D: key and stamp columns;
+-- operation: I, U, D, T (TRUNCATE), S (snapshot). data: `rows` JSON objects joined by E',\n' (I/U/S: the row; D: key and stamp columns;
 -- T: the floor's stamp columns). old: for D the old rows, joined likewise. A row-trigger row has rows = 1, packed = false.
 -- The queue id of the n-th (from 0) row is id * 2^20 + n.
 CREATE SEQUENCE IF NOT EXISTS "replicator".queue_id_seq CACHE 1;
@@ -127,7 +135,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Leases: kind 'cutter' (name ''), 'channel' (name = channel), 'feed' (name = broker log and partition, at the target).
+-- Leases: kind 'cutter' (name ''), 'snapshot' (name ''), 'channel' (name = channel), 'sync' (name = polled table), 'feed' (name = broker log and partition, at the target).
 CREATE TABLE IF NOT EXISTS "replicator".lease (
     kind       text   NOT NULL,
     name       text   NOT NULL,

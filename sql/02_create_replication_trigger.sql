@@ -136,7 +136,8 @@ DECLARE
     -- the trigger's WHEN clause holds the keys only
     off text := E'    IF current_setting(''replicator.capture'', true) = ''off'' THEN RETURN NEW; END IF;\n';
     -- a polled table: the xid comes before the clock, or a late commit could hide below the scan's bound (review A7)
-    early_xid text := CASE WHEN plan->>'capture' = 'none' THEN E'    bound.xid := pg_catalog.pg_current_xact_id();\n' ELSE '' END;
+    early_xid text := "replicator".early_xid_sql(plan);
+    clock text := "replicator".clock_sql(plan);
     -- a transaction whose snapshot is older than its statement does not see what apply has deleted since: apply looks again
     recheck text := format($sql$IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         INSERT INTO "replicator".recheck (table_id, keys) VALUES (%s, '[' || %s || ']');
@@ -163,25 +164,23 @@ BEGIN
         %3$s
     END IF;
     NEW.%4$s := coalesce(bound.v + 1, 1);
-    NEW.%5$s := greatest(clock_timestamp(), bound.u + interval '1 microsecond');
+    NEW.%5$s := greatest(%10$s, bound.u + interval '1 microsecond');
     NEW.%6$s := %7$s;
     %2$s
     RETURN NEW;
-END $body$, guard, recheck, known, v, u, b, contour, id, "replicator".same_key_sql(plan, 't', 'NEW')));
+END $body$, guard, recheck, known, v, u, b, contour, id, "replicator".same_key_sql(plan, 't', 'NEW'), clock));
 
-    -- reads nothing but the row: runs as the caller, everything named in full
-    RETURN NEXT "replicator".function_sql(format('stamp_update_%s() RETURNS trigger', id), '', format($body$
-<<bound>>
-DECLARE xid pg_catalog.xid8;
+    -- reads nothing but the row: runs as the caller, everything named in full; of a polled table also the mark
+    RETURN NEXT "replicator".function_sql(format('stamp_update_%s() RETURNS trigger', id), CASE WHEN plan->>'capture' = 'none' THEN definer ELSE '' END, format($body$
 BEGIN
     IF pg_catalog.current_setting('replicator.capture', true) OPERATOR(pg_catalog.=) 'off' THEN RETURN NEW; END IF;
     IF pg_catalog.current_setting('application_name') OPERATOR(pg_catalog.=) 'replicator_consumer'
        AND coalesce(pg_catalog.current_setting('replicator.capture', true), '') OPERATOR(pg_catalog.=) '' THEN RETURN NEW; END IF;
 %1$s    NEW.%2$s := OLD.%2$s OPERATOR(pg_catalog.+) 1;
-    NEW.%3$s := greatest(pg_catalog.clock_timestamp(), OLD.%3$s OPERATOR(pg_catalog.+) pg_catalog.interval '1 microsecond');
+    NEW.%3$s := greatest(%6$s, OLD.%3$s OPERATOR(pg_catalog.+) pg_catalog.interval '1 microsecond');
     NEW.%4$s := %5$s;
     RETURN NEW;
-END $body$, early_xid, v, u, b, contour));
+END $body$, early_xid, v, u, b, contour, clock));
 
     -- a key change is DELETE(old key) + INSERT(new key): the old key is buried before another row of the same statement
     -- can take it, the new one gets a stamp above whatever was buried under it
@@ -200,12 +199,10 @@ END $body$, off || guard, format(bury, id, keys, v, u, b, old_keys, contour, 'NE
 
     RETURN NEXT "replicator".function_sql(format('stamp_delete_%s() RETURNS trigger', id), definer, format($body$
 #variable_conflict use_column
-<<bound>>
-DECLARE xid xid8;
 BEGIN
 %1$s%2$s    %3$s
     RETURN OLD;
-END $body$, "replicator".guard_sql(plan, 'OLD'), early_xid, format(bury, id, keys, v, u, b, old_keys, contour, 'OLD.' || v || ' + 1', 'greatest(clock_timestamp(), OLD.' || u || ' + interval ''1 microsecond'')')));
+END $body$, "replicator".guard_sql(plan, 'OLD'), early_xid, format(bury, id, keys, v, u, b, old_keys, contour, 'OLD.' || v || ' + 1', format('greatest(%s, OLD.%s + interval ''1 microsecond'')', clock, u))));
 END $function$;
 
 -- First lines of a SECURITY DEFINER trigger function: returns at once for a marked session; knows its table's oid, or a

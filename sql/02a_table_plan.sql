@@ -137,6 +137,7 @@ DECLARE
     stamp_types oid[] := '{int8,timestamptz,text}'::regtype[]::oid[];
     col record;
     capture text := coalesce(options->>'capture', 'auto');
+    stamping text := coalesce(options->>'stamp', 'trigger');
     kind "char" := (SELECT relkind FROM pg_class WHERE oid = target);
     columns jsonb;
     settings text[];
@@ -177,6 +178,10 @@ BEGIN
                  LEFT JOIN pg_attribute a ON a.attrelid = target AND a.attname = s.name AND a.attnum > 0 AND NOT a.attisdropped
                 ORDER BY s.n LOOP
         IF col.attnum IS NULL THEN
+            IF stamping = 'application' AND col.n > 1 THEN
+                RAISE EXCEPTION 'cannot replicate % with stamp "application": there is no column %', target, quote_ident(col.name) USING ERRCODE = 'undefined_column',
+                    HINT = 'The application has to write it with every change. Name the column it writes in options.columns, or let our trigger do it: stamp "trigger".';
+            END IF;
             missing := missing || col.name;
         ELSIF col.attgenerated <> '' OR col.name = ANY (key)
               OR NOT (col.atttypid = stamp_types[col.n] OR (col.n = 3 AND col.atttypid = 'varchar'::regtype))
@@ -209,7 +214,7 @@ BEGIN
         'id', id, 'relid', target::oid::bigint, 'target', target::text, 'kind', kind,
         'schema', (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target),
         'name', (SELECT relname FROM pg_class WHERE oid = target),
-        'contour', site.contour, 'stamp', stamp, 'columns', columns, 'settings', settings,
+        'contour', site.contour, 'stamp', stamp, 'stamping', stamping, 'columns', columns, 'settings', settings,
         'key_settings', (SELECT coalesce(array_agg(DISTINCT s), '{}') FROM pg_attribute a, unnest("replicator".type_settings(a.atttypid)) s
                           WHERE a.attrelid = target AND a.attname = ANY (key)),
         'key', (SELECT jsonb_agg(jsonb_build_object(

@@ -231,7 +231,7 @@ BEGIN
         UNION ALL SELECT max(f.version), max(f.updated_at) FROM "replicator".floor f WHERE f.table_id = %2$s) s',
         %3$L, %4$L, TG_RELID::regclass) INTO bound.v, bound.u;
     bound.v := coalesce(bound.v, 0) + CASE WHEN current_setting('transaction_isolation') = 'read committed' THEN 1 ELSE 1048576 END;
-    bound.u := greatest(clock_timestamp(), bound.u + interval '1 microsecond');
+%7$s    bound.u := greatest(%8$s, bound.u + interval '1 microsecond');
     DELETE FROM "replicator".floor AS f WHERE f.table_id = %2$s AND f.version < bound.v AND f.updated_at < bound.u;
     INSERT INTO "replicator".floor VALUES (%2$s, bound.v, bound.u, %5$L);
     PERFORM set_config('replicator.truncating', '%2$s', true);
@@ -240,7 +240,8 @@ BEGIN
 END $body$, "replicator".guard_sql(plan, 'NULL'), id, plan->'stamp'->>0, plan->'stamp'->>1, plan->>'contour',
             CASE WHEN queued THEN format('INSERT INTO "replicator".queue (table_id, operation, rows, data)
         VALUES (%s, ''T'', 1, json_build_object(%L, bound.v, %L, bound.u, %L, %L)::text);',
-                 id, plan->'stamp'->>0, plan->'stamp'->>1, plan->'stamp'->>2, plan->>'contour') ELSE '' END));
+                 id, plan->'stamp'->>0, plan->'stamp'->>1, plan->'stamp'->>2, plan->>'contour') ELSE '' END,
+            "replicator".early_xid_sql(plan), "replicator".clock_sql(plan)));
 
     IF plan->>'kind' = 'p' THEN
         RETURN NEXT "replicator".function_sql(format('truncate_partition_%s() RETURNS trigger', id), definer, format($body$
@@ -248,16 +249,16 @@ BEGIN
 %1$s    -- a detached partition is a table of its own; when the root is being truncated, its floor says it all
     IF pg_partition_root(TG_RELID) IS NULL THEN RETURN NULL; END IF;
     IF current_setting('replicator.truncating', true) = '%2$s' THEN RETURN NULL; END IF;
-    EXECUTE format(%3$L, TG_RELID::regclass);
+%5$s    EXECUTE format(%3$L, TG_RELID::regclass);
     %4$s
     RETURN NULL;
 END $body$, "replicator".guard_sql(plan, 'NULL'), id,
             replace(replace(format($sql$INSERT INTO "replicator".tombstone_%1$s AS t (%2$s, %3$s, %4$s, %5$s)
-                SELECT %2$s, %3$s + 1, greatest(clock_timestamp(), %4$s + interval '1 microsecond'), %6$L FROM ONLY <part>
+                SELECT %2$s, %3$s + 1, greatest(%7$s, %4$s + interval '1 microsecond'), %6$L FROM ONLY <part>
                 ON CONFLICT (%2$s) DO UPDATE SET %3$s = greatest(t.%3$s, EXCLUDED.%3$s), %4$s = greatest(t.%4$s, EXCLUDED.%4$s), %5$s = EXCLUDED.%5$s$sql$,
-                id, keys, v, u, b, plan->>'contour'), '%', '%%'), '<part>', '%1$s'),
+                id, keys, v, u, b, plan->>'contour', "replicator".clock_sql(plan)), '%', '%%'), '<part>', '%1$s'),
             CASE WHEN queued THEN format('EXECUTE format(%L, TG_RELID::regclass);',
-                replace(replace("replicator".pack_sql(plan, '''D''', 'ONLY <part>', line, true), '%', '%%'), '<part>', '%1$s')) ELSE '' END));
+                replace(replace("replicator".pack_sql(plan, '''D''', 'ONLY <part>', line, true), '%', '%%'), '<part>', '%1$s')) ELSE '' END, "replicator".early_xid_sql(plan)));
     END IF;
 END $function$;
 
@@ -287,13 +288,14 @@ BEGIN
 #variable_conflict use_column
 DECLARE gone "replicator".tombstone_%1$s := json_populate_record(NULL::"replicator".tombstone_%1$s, gone_line);
 BEGIN
-    INSERT INTO "replicator".tombstone_%1$s AS t (%2$s, %3$s, %4$s, %5$s)
-    VALUES (%6$s, gone.%3$s + 1, greatest(clock_timestamp(), gone.%4$s + interval '1 microsecond'), %7$L)
+%10$s    INSERT INTO "replicator".tombstone_%1$s AS t (%2$s, %3$s, %4$s, %5$s)
+    VALUES (%6$s, gone.%3$s + 1, greatest(%9$s, gone.%4$s + interval '1 microsecond'), %7$L)
     ON CONFLICT (%2$s) DO UPDATE SET %3$s = greatest(t.%3$s + 1, EXCLUDED.%3$s),
         %4$s = greatest(t.%4$s + interval '1 microsecond', EXCLUDED.%4$s), %5$s = EXCLUDED.%5$s;
     %8$s
 END $body$, id, keys, v, u, b, gone_keys, plan->>'contour',
             CASE WHEN plan->>'capture' = 'none' THEN '' ELSE format($sql$INSERT INTO "replicator".queue (table_id, operation, rows, data, old)
     SELECT %1$s, 'D', 1, %2$s, refuse_%1$s.line FROM "replicator".tombstone_%1$s t WHERE %3$s;$sql$,
-                id, "replicator".key_line_sql(plan, 't'), "replicator".same_key_sql(plan, 't', 'gone')) END));
+                id, "replicator".key_line_sql(plan, 't'), "replicator".same_key_sql(plan, 't', 'gone')) END,
+            "replicator".clock_sql(plan), "replicator".early_xid_sql(plan)));
 END $function$;

@@ -28,13 +28,13 @@ BEGIN
         ('zz_replicator_5_capture_delete', 'AFTER DELETE', ' REFERENCING OLD TABLE AS old_rows' || each_statement || captured, format('capture_%s()', id), plan->>'capture' = 'statement'),
         ('zz_replicator_6_bypass', 'AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE', each_statement || bypassed, format('note_bypass(%L)', id), true),
         ('zz_replicator_7_truncated', 'AFTER TRUNCATE', each_statement || captured, 'truncate_done()', plan->>'kind' = 'p')
-      ) AS t(name, events, action, call, wanted) WHERE t.wanted;
+      ) AS t(name, events, action, call, wanted) WHERE t.wanted AND plan->>'stamping' <> 'application';
     RETURN QUERY
     SELECT p.p::oid::regclass, t.name, t.events, t.action || format(') EXECUTE FUNCTION "replicator".%s', t.call)
       FROM jsonb_array_elements_text(plan->'partitions') p(p), (VALUES
         ('zz_replicator_3_truncate', 'BEFORE TRUNCATE', each_statement || captured, format('truncate_partition_%s()', id)),
         ('zz_replicator_6_bypass', 'AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE', each_statement || bypassed, format('note_bypass(%L)', id))
-      ) AS t(name, events, action, call);
+      ) AS t(name, events, action, call) WHERE plan->>'stamping' <> 'application';
 END $function$;
 
 -- Our triggers of a table as they stand: on the root, on its partitions, on partitions detached since.

@@ -23,6 +23,10 @@ BEGIN
         RETURN NEXT format('UPDATE %s SET %s WHERE %s', target,
             (SELECT string_agg(format('%1$I = coalesce(%1$I, %2$s)', m, empty[array_position(stamp, m)]), ', ') FROM unnest(nullable) m),
             (SELECT string_agg(format('%I IS NULL', m), ' OR ') FROM unnest(nullable) m));
+        -- an application that leaves one out must not fail for it
+        RETURN QUERY SELECT format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s', target, m, (ARRAY['1', 'now()', quote_literal(plan->>'contour')])[array_position(stamp, m)])
+          FROM unnest(nullable) m JOIN pg_attribute a ON a.attrelid = (plan->>'relid')::oid AND a.attname = m AND NOT a.atthasdef
+         WHERE plan->>'stamping' = 'application';
         RETURN NEXT format('ALTER TABLE %s %s', target, (SELECT string_agg(format('ALTER COLUMN %I SET NOT NULL', m), ', ') FROM unnest(nullable) m));
     END IF;
 END $function$;
@@ -58,6 +62,8 @@ BEGIN
         RETURN QUERY SELECT "replicator".statement_capture_sql(plan);
     END IF;
     RETURN QUERY SELECT "replicator".truncate_functions_sql(plan);
+    RETURN NEXT "replicator".snapshot_function_sql(plan);
+    IF plan->>'capture' = 'none' THEN RETURN QUERY SELECT "replicator".poll_functions_sql(plan); END IF;
 END $function$;
 
 -- What may break in the application, or disturb replication: for a person to read before and after.
@@ -108,13 +114,15 @@ CREATE OR REPLACE FUNCTION "replicator".check_options(options jsonb) RETURNS voi
 LANGUAGE plpgsql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
 DECLARE
     unknown text := (SELECT string_agg(quote_ident(k), ', ') FROM jsonb_object_keys(options) k
-                      WHERE k NOT IN ('primary_key', 'capture', 'conflict', 'exclude_columns', 'columns', 'dry_run'));
+                      WHERE k NOT IN ('primary_key', 'capture', 'conflict', 'exclude_columns', 'columns', 'stamp', 'dry_run'));
 BEGIN
     unknown := concat_ws(', ', unknown, (SELECT string_agg('columns.' || quote_ident(k), ', ') FROM jsonb_object_keys(coalesce(options->'columns', '{}')) k
                       WHERE k NOT IN ('version', 'updated_at', 'updated_by')));
     IF unknown <> '' THEN
         RAISE EXCEPTION 'unknown option: %', unknown USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Known: primary_key, capture, conflict, exclude_columns, columns {version, updated_at, updated_by}, dry_run.';
+            HINT = 'Known: primary_key, capture, conflict, exclude_columns, columns {version, updated_at, updated_by}, stamp, dry_run.';
+    ELSIF coalesce(options->>'stamp', 'trigger') NOT IN ('trigger', 'application') THEN
+        RAISE EXCEPTION 'option stamp is "%", expected trigger or application', options->>'stamp' USING ERRCODE = 'invalid_parameter_value';
     ELSIF coalesce(options->>'capture', 'auto') NOT IN ('auto', 'row', 'statement', 'none') THEN
         RAISE EXCEPTION 'option capture is "%", expected auto, row, statement or none', options->>'capture' USING ERRCODE = 'invalid_parameter_value';
     ELSIF coalesce(options->>'conflict', 'version') NOT IN ('version', 'latest') THEN
@@ -143,10 +151,17 @@ BEGIN
     PERFORM "replicator".refuse_unfit(target);
     known := "replicator".find_registered(target);
     merged := CASE WHEN known.removed_at IS NULL THEN "replicator".stored_options(known) ELSE '{}' END || (options - 'dry_run');
+    IF merged->>'stamp' = 'application' AND coalesce(merged->>'capture', 'auto') <> 'none' THEN
+        IF options ? 'stamp' THEN
+            RAISE EXCEPTION 'option stamp is "application", which is for polled tables: expected it with capture "none"' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        merged := merged - 'stamp';
+    END IF;
     plan := "replicator".plan_table(target, merged, coalesce(known.table_id, "replicator".next_table_id()));
     missing := plan->'missing';
     IF (options->>'dry_run')::boolean THEN
         FOR statement IN SELECT "replicator".column_sql(plan) UNION ALL SELECT "replicator".tombstone_sql(plan)
+                         UNION ALL SELECT "replicator".periodic_objects_sql(plan)
                          UNION ALL SELECT "replicator".line_type_sql(plan) UNION ALL SELECT "replicator".functions_of_table_sql(plan)
                          UNION ALL SELECT "replicator".trigger_sql(plan) LOOP
             RETURN NEXT statement || ';';
@@ -156,6 +171,11 @@ BEGIN
     END IF;
 
     PERFORM "replicator".lock_table(target);
+    IF known.removed_at IS NULL AND known.capture = 'none' AND plan->>'capture' <> 'none' THEN
+        PERFORM "replicator".sync_drain(known.table_id);
+    ELSIF known.removed_at IS NULL AND known.stamping = 'application' AND plan->>'stamping' <> 'application' THEN
+        PERFORM "replicator".sync_last_comparison(known.table_id);
+    END IF;
     plan := "replicator".plan_table(target, merged, known.table_id);
     missing := plan->'missing';
     -- existing rows get the least stamp, which is no change of theirs: not captured
@@ -168,6 +188,7 @@ BEGIN
     known := "replicator".register_table(plan, known);
     plan := "replicator".plan_table(target, merged, known.table_id) || jsonb_build_object('digest', known.columns_digest);
     FOR statement IN SELECT "replicator".tombstone_sql(plan) UNION ALL SELECT "replicator".line_type_sql(plan)
+                     UNION ALL SELECT "replicator".periodic_objects_sql(plan)
                      UNION ALL SELECT "replicator".functions_of_table_sql(plan) UNION ALL SELECT "replicator".trigger_sql(plan) LOOP
         EXECUTE statement;
     END LOOP;

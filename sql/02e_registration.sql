@@ -14,7 +14,7 @@ $function$;
 CREATE OR REPLACE FUNCTION "replicator".stored_options(known "replicator".replicated_table) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
     SELECT CASE WHEN known.table_id IS NULL THEN '{}' ELSE
-        jsonb_build_object('primary_key', known.key_columns, 'capture', known.capture, 'conflict', known.conflict, 'exclude_columns', known.exclude_columns,
+        jsonb_build_object('primary_key', known.key_columns, 'capture', known.capture, 'conflict', known.conflict, 'exclude_columns', known.exclude_columns, 'stamp', known.stamping,
             'columns', jsonb_build_object('version', known.stamp_columns[1], 'updated_at', known.stamp_columns[2], 'updated_by', known.stamp_columns[3])) END
 $function$;
 
@@ -36,18 +36,18 @@ DECLARE
     result "replicator".replicated_table;
 BEGIN
     IF known.table_id IS NULL THEN
-        INSERT INTO "replicator".replicated_table (schema_name, table_name, relid, key_columns, stamp_columns, exclude_columns, capture, conflict, columns_digest, added_columns)
-        VALUES (plan->>'schema', plan->>'name', (plan->>'relid')::oid, key, stamp, excluded, plan->>'capture', plan->>'conflict', digest, added)
+        INSERT INTO "replicator".replicated_table (schema_name, table_name, relid, key_columns, stamp_columns, exclude_columns, capture, conflict, stamping, columns_digest, added_columns)
+        VALUES (plan->>'schema', plan->>'name', (plan->>'relid')::oid, key, stamp, excluded, plan->>'capture', plan->>'conflict', plan->>'stamping', digest, added)
         RETURNING * INTO result;
         RETURN result;
     END IF;
     -- with another key or other stamp names the tombstones' table has another shape
     IF known.key_columns <> key OR known.stamp_columns <> stamp THEN
-        EXECUTE format('DROP TABLE IF EXISTS "replicator".tombstone_%s', known.table_id);
+        EXECUTE format('DROP TABLE IF EXISTS "replicator".tombstone_%1$s, "replicator".known_%1$s', known.table_id);
     END IF;
     UPDATE "replicator".replicated_table r
        SET schema_name = plan->>'schema', table_name = plan->>'name', relid = (plan->>'relid')::oid, key_columns = key, stamp_columns = stamp,
-           exclude_columns = excluded, capture = plan->>'capture', conflict = plan->>'conflict', columns_digest = digest,
+           exclude_columns = excluded, capture = plan->>'capture', conflict = plan->>'conflict', stamping = plan->>'stamping', columns_digest = digest,
            added_columns = ARRAY(SELECT DISTINCT a FROM unnest(r.added_columns || added) a WHERE r.removed_at IS NULL OR a = ANY (added)), removed_at = NULL
      WHERE r.table_id = known.table_id RETURNING * INTO result;
     RETURN result;
@@ -62,13 +62,16 @@ DECLARE
     item text;
 BEGIN
     FOR item IN SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = '"replicator"'::regnamespace
-                   AND p.proname ~ ('^(stamp_insert|stamp_update|stamp_delete|change_key|refuse|lift|capture|bury_key|careful_line|careful_key_line|truncate|truncate_partition)_' || (plan->>'id') || '$') LOOP
+                   AND p.proname ~ ('^(stamp_insert|stamp_update|stamp_delete|change_key|refuse|lift|capture|bury_key|careful_line|careful_key_line|truncate|truncate_partition|snapshot_chunk|poll|compare_keys)_' || (plan->>'id') || '$') LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', item);
         IF owner <> current_user THEN EXECUTE format('ALTER FUNCTION %s OWNER TO %I', item, owner); END IF;
     END LOOP;
     IF owner <> current_user THEN
         EXECUTE format('ALTER TABLE "replicator".tombstone_%s OWNER TO %I', plan->>'id', owner);
-        EXECUTE format('ALTER SEQUENCE "replicator".floor_mark_%s OWNER TO %I', plan->>'id', owner);
+        FOR item IN SELECT format('ALTER %s "replicator".%I OWNER TO %I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname, owner) FROM pg_class c
+                     WHERE c.relnamespace = '"replicator"'::regnamespace AND c.relname ~ ('^(floor_mark|sync_mark|known)_' || (plan->>'id') || '$') LOOP
+            EXECUTE item;
+        END LOOP;
         FOR item IN SELECT t.oid::regtype FROM pg_type t WHERE t.typnamespace = '"replicator"'::regnamespace AND t.typtype = 'c'
                        AND t.typname IN ('line_' || (plan->>'id'), 'key_line_' || (plan->>'id')) LOOP
             EXECUTE format('ALTER TYPE %s OWNER TO %I', item, owner);
@@ -101,15 +104,17 @@ LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
              WHEN r.relid <> c.oid OR r.schema_name <> n.nspname OR r.table_name <> c.relname THEN 'it was renamed or restored'
              WHEN r.columns_digest <> "replicator".columns_digest(c.oid) THEN 'its columns changed'
              WHEN to_regprocedure(format('"replicator".refuse_%s(json, text)', r.table_id)) IS NULL
-               OR to_regprocedure(format('"replicator".lift_%s(regclass, text)', r.table_id)) IS NULL THEN 'its functions are from an earlier version'
+               OR to_regprocedure(format('"replicator".lift_%s(regclass, text)', r.table_id)) IS NULL
+               OR (r.capture = 'none' AND to_regprocedure(format('"replicator".poll_%s("replicator".sync_run, int)', r.table_id)) IS NULL)
+               OR to_regprocedure(format('"replicator".snapshot_chunk_%s(text, int, bigint)', r.table_id)) IS NULL THEN 'its functions are from an earlier version'
              -- as trigger_list() makes them: one that is missing loses changes without a word
-             WHEN EXISTS (SELECT FROM unnest('{1_stamp_insert,1_stamp_update,1_stamp_delete,2_change_key,3_truncate,6_bypass}'::text[]
-                                     || CASE r.capture WHEN 'row' THEN '{4_capture}'::text[]
+             WHEN r.stamping <> 'application' AND EXISTS (SELECT FROM unnest('{1_stamp_insert,1_stamp_update,1_stamp_delete,2_change_key,3_truncate,6_bypass}'::text[]
+                                     || CASE r.capture WHEN 'row' THEN '{4_capture}'::text[] WHEN 'none' THEN '{}'
                                                        ELSE '{4_bury_key,5_capture_insert,5_capture_update,5_capture_delete}' END
                                      || CASE c.relkind WHEN 'p' THEN '{7_truncated}'::text[] ELSE '{}' END) AS wanted(name)
                            WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'zz_replicator_' || wanted.name AND t.tgenabled = 'A'))
                  THEN 'its triggers are gone or disabled'
-             WHEN EXISTS (SELECT FROM pg_partition_tree(c.oid) p WHERE p.isleaf AND p.relid <> c.oid
+             WHEN r.stamping <> 'application' AND EXISTS (SELECT FROM pg_partition_tree(c.oid) p WHERE p.isleaf AND p.relid <> c.oid
                              AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = p.relid AND t.tgname = 'zz_replicator_3_truncate'))
                  THEN 'a partition has no trigger for TRUNCATE' END AS reason
       FROM "replicator".replicated_table r
@@ -172,6 +177,10 @@ BEGIN
         RETURN;
     END IF;
     PERFORM "replicator".lock_table(target);
+    -- as with changes that were captured before: what was polled once is sent to its end
+    IF known.capture = 'none' AND EXISTS (SELECT FROM "replicator".sync_run r WHERE r.table_id = known.table_id AND r.run_no > 0) THEN
+        PERFORM "replicator".sync_drain(known.table_id);
+    END IF;
     FOR item IN SELECT format('DROP TRIGGER %I ON %s', t.trigger, t.relation::regclass) FROM "replicator".triggers_of_table(known.table_id, target) t LOOP
         EXECUTE item;
     END LOOP;
@@ -211,11 +220,15 @@ DECLARE
     item text;
 BEGIN
     FOR item IN SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = '"replicator"'::regnamespace
-                   AND p.proname ~ ('^(stamp_insert|stamp_update|stamp_delete|change_key|refuse|lift|capture|bury_key|careful_line|careful_key_line|truncate|truncate_partition)_' || id || '$') LOOP
+                   AND p.proname ~ ('^(stamp_insert|stamp_update|stamp_delete|change_key|refuse|lift|capture|bury_key|careful_line|careful_key_line|truncate|truncate_partition|snapshot_chunk|poll|compare_keys)_' || id || '$') LOOP
         EXECUTE 'DROP FUNCTION ' || item;
     END LOOP;
     EXECUTE format('DROP TYPE IF EXISTS "replicator".line_%1$s, "replicator".key_line_%1$s', id);
     EXECUTE format('DROP TABLE IF EXISTS "replicator".tombstone_%s', id);
-    EXECUTE format('DROP SEQUENCE IF EXISTS "replicator".floor_mark_%s', id);
+    EXECUTE format('DROP TABLE IF EXISTS "replicator".known_%s', id);
+    EXECUTE format('DROP SEQUENCE IF EXISTS "replicator".floor_mark_%1$s, "replicator".sync_mark_%1$s', id);
+    DELETE FROM "replicator".sync_run WHERE table_id = id;
+    DELETE FROM "replicator".sync_sent WHERE table_id = id;
+    DELETE FROM "replicator".sync_table WHERE table_id = id;
     DELETE FROM "replicator".floor WHERE table_id = id;
 END $function$;

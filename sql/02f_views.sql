@@ -89,10 +89,10 @@ $function$;
 CREATE OR REPLACE VIEW "replicator".replication_queue AS
 SELECT q.id * 1048576 + e.n AS id,
        CASE WHEN t.schema_name = 'public' THEN '' ELSE quote_ident(t.schema_name) || '.' END || quote_ident(t.table_name) AS table_name,
-       CASE q.operation WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' ELSE 'TRUNCATE' END AS operation,
+       CASE q.operation WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' WHEN 'S' THEN 'SNAPSHOT' ELSE 'TRUNCATE' END AS operation,
        CASE WHEN q.operation <> 'T' THEN "replicator".record_id(e.line, t.key_columns) END AS record_id,
        e.old AS old_data,
-       CASE WHEN q.operation IN ('I', 'U') THEN e.line END AS new_data,
+       CASE WHEN q.operation IN ('I', 'U', 'S') THEN e.line END AS new_data,
        q.captured_at AS created_at, q.published, q.published_at
   FROM (SELECT p.id, p.xid, p.table_id, p.operation, p.rows, p.captured_at, p.data, p.old, false AS published, NULL::timestamptz AS published_at
           FROM "replicator".pending_rows() p

@@ -82,7 +82,9 @@ BEGIN
             EXECUTE format('GRANT TRUNCATE ON "replicator".%I TO replicator_publisher', item.relname);
         END LOOP;
         FOR item IN SELECT p.oid::regprocedure AS f FROM pg_proc p WHERE p.pronamespace = '"replicator"'::regnamespace
-                       AND p.proname IN ('channel_of', 'pending_ranges', 'pending_rows', 'published_at', 'record_id', 'keep_queue_row', 'stale_tables', 'columns_digest') LOOP
+                       AND p.proname IN ('channel_of', 'pending_ranges', 'pending_rows', 'published_at', 'record_id', 'keep_queue_row', 'stale_tables', 'columns_digest',
+                                         'sync_begin', 'sync_batch', 'sync_compare_keys', 'sync_confirm',
+                                         'snapshot_order', 'hold_snapshot', 'begin_snapshot', 'step_snapshot') LOOP
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO replicator_publisher', item.f);
         END LOOP;
     END IF;

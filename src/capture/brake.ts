@@ -10,6 +10,8 @@ export interface BrakeOptions {
   readonly clock: Clock;
   /** Channels whose sender is another process's at this moment. */
   elsewhere(): readonly { readonly name: string; readonly partitions: number }[];
+  /** There are channels that other processes send, if any do: they set the pace and hold nothing up. */
+  readonly othersSend?: boolean | undefined;
 }
 
 /** Shortest pause between two cuts while a sender is elsewhere: as many cuts as a sender that polls can follow. */
@@ -29,7 +31,7 @@ export class Brake {
 
   /** True while some sender is elsewhere. */
   get isSplit(): boolean {
-    return this.#options.elsewhere().length > 0;
+    return this.#options.othersSend === true || this.#options.elsewhere().length > 0;
   }
 
   /** Whether senders elsewhere have not sent so many cuts before this one that no further should be taken. */

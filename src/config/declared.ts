@@ -22,6 +22,8 @@ export interface DeclaredSection {
   readonly path: readonly string[];
   readonly fields: ReadonlyMap<string, Declared>;
   readonly scalar: DeclaredValue | null;
+  /** Whether it stands in the file at all says something. */
+  readonly optional: boolean;
 }
 
 /** A list of maps. */
@@ -35,7 +37,7 @@ export interface DeclaredItems {
 export type Declared = DeclaredValue | DeclaredSection | DeclaredItems;
 
 /** The whole configuration. */
-export const declared: DeclaredSection = section([], fileSchema, null);
+export const declared: DeclaredSection = section([], fileSchema, null, false);
 
 /** Every value outside lists of maps, and every list of maps, in the order of declaration. */
 export function declaredKeys(root: DeclaredSection = declared): readonly (DeclaredValue | DeclaredItems)[] {
@@ -93,25 +95,31 @@ function unwrap(schema: z.ZodType): Unwrapped {
 
 function declare(path: readonly string[], schema: z.ZodType): Declared {
   const { core, meta, defaultValue, optional } = unwrap(schema);
-  if (core instanceof z.ZodObject) return section(path, core, null);
+  if (core instanceof z.ZodObject) return section(path, core, null, optional);
   const required = !optional && defaultValue === undefined;
   if (core instanceof z.ZodUnion && meta) {
     const map = core.options.find((branch) => branch instanceof z.ZodObject);
-    if (map) return section(path, map, { kind: "value", path, type: "boolean", meta, defaultText: null, required });
+    const scalar = { kind: "value", path, type: "boolean", meta, defaultText: null, required } as const;
+    if (map) return section(path, map, scalar, optional);
   }
   if (!meta) throw new Error(`Option ${path.join(".")} has no description`);
   if (core instanceof z.ZodArray) {
     const { core: element } = unwrap(core.element as z.ZodType);
-    if (element instanceof z.ZodObject) return { kind: "items", path, meta, item: section(path, element, null) };
+    if (element instanceof z.ZodObject) return { kind: "items", path, meta, item: section(path, element, null, false) };
   }
   return { kind: "value", path, type: typeOf(core, path), meta, defaultText: defaultText(defaultValue), required };
 }
 
-function section(path: readonly string[], schema: z.ZodObject, scalar: DeclaredValue | null): DeclaredSection {
+function section(
+  path: readonly string[],
+  schema: z.ZodObject,
+  scalar: DeclaredValue | null,
+  optional: boolean,
+): DeclaredSection {
   const fields = new Map<string, Declared>();
   for (const [name, field] of Object.entries(schema.shape))
     fields.set(name, declare([...path, name], field as z.ZodType));
-  return { kind: "section", path, fields, scalar };
+  return { kind: "section", path, fields, scalar, optional };
 }
 
 function typeOf(core: z.ZodType, path: readonly string[]): ValueType {

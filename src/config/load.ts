@@ -9,6 +9,7 @@ import { describeOrigin, type Problem, type RawMap, rawAt, toInput } from "./raw
 import { urlSecrets } from "./redact.ts";
 import { type Needs, ruleProblems } from "./rules.ts";
 import { type FileConfig, fileSchema, ROLES, type Role } from "./schema.ts";
+import { periodicTopic } from "./tables.ts";
 import { problemsOf } from "./verdict.ts";
 import { type Environment, readYaml } from "./yaml_source.ts";
 
@@ -80,15 +81,25 @@ function readSource(options: LoadOptions, readFile: (path: string) => string, pr
 }
 
 function finish(file: FileConfig, needs: Needs): Config {
-  const { role, broker, service, consumer, ...rest } = file;
+  const { role, broker, service, ...rest } = file;
   const contour = service.contour ?? "";
-  const hasWork: Readonly<Record<Role, boolean>> = { publisher: true, consumer: consumer.from.length > 0 };
+  // Direct mode has one source, this contour, and needs both roles.
+  const consumer = file.target ? { ...file.consumer, from: [contour] } : file.consumer;
+  const hasWork: Readonly<Record<Role, boolean>> = {
+    publisher: true,
+    consumer: consumer.from.length > 0,
+    sync: rest.non_critical_tables.length > 0,
+  };
   const roles = ROLES.filter((one) => role.includes(one) || (role.includes("all") && hasWork[one]));
   return {
     ...rest,
     roles: needs.run ? roles : [],
-    broker: broker ?? "memory",
+    broker: file.target ? "direct" : (broker ?? "memory"),
     service: { ...service, contour },
+    non_critical_tables: rest.non_critical_tables.map((table) => ({
+      ...table,
+      topic: table.topic ?? periodicTopic(table.name),
+    })),
     consumer: { ...consumer, group: consumer.group ?? `replicator-consumer-${contour}` },
   };
 }

@@ -1,8 +1,8 @@
 /** What the schema cannot say: keys that depend on each other and on what the command is about to do. */
-import { parseTableName } from "../core/table_name.ts";
 import { parseDuration } from "./leaf.ts";
 import type { Origin, Problem, RawMap } from "./raw.ts";
 import { originAt, rawAt } from "./raw.ts";
+import { tableProblems } from "./table_rules.ts";
 
 /** What a command cannot do without. */
 export interface Needs {
@@ -53,6 +53,7 @@ const RULES: readonly Rule[] = [
   tlsPairs,
   stampColumns,
   lagLevels,
+  direct,
 ];
 
 export function ruleProblems(root: RawMap, needs: Needs): Problem[] {
@@ -79,7 +80,7 @@ function needed(facts: Facts, needs: Needs) {
       message: "is missing, expected postgres://user@host:port/name (DATABASE_URL), or host, port, name, user",
     });
   }
-  if (needs.broker && !facts.has("broker")) {
+  if (needs.broker && !facts.has("broker") && !facts.has("target")) {
     problems.push({ path: "broker", message: "is missing, expected kafka, nats or memory (BROKER, --broker)" });
   }
   return problems;
@@ -103,11 +104,15 @@ function contours(facts: Facts, needs: Needs) {
   const problems = [];
   const from = facts.list("consumer.from");
   const own = facts.text("service.contour");
-  if (needs.run && facts.list("role").includes("consumer") && from.length === 0) {
+  if (needs.run && facts.list("role").includes("consumer") && from.length === 0 && !facts.has("target")) {
     problems.push({
       path: "consumer.from",
       message: "is missing, expected the contours whose changes are accepted (CONSUMER_FROM)",
     });
+  }
+  const polled = rawAt(facts.root, ["non_critical_tables"]);
+  if (needs.run && facts.list("role").includes("sync") && (polled?.kind !== "list" || polled.items.length === 0)) {
+    problems.push({ path: "non_critical_tables", message: "is missing, expected the tables that role sync polls" });
   }
   if (own !== null && from.includes(own)) {
     problems.push({ path: "consumer.from", message: `names "${own}", this contour itself, expected other contours` });
@@ -143,23 +148,7 @@ function natsCredentials(facts: Facts) {
 }
 
 function tables(facts: Facts) {
-  const node = rawAt(facts.root, ["critical_tables"]);
-  if (node?.kind !== "list") return [];
-  const seen = new Set<string>();
-  return node.items.flatMap((item, at) => {
-    const name = item.kind === "map" ? item.entries.get("name") : undefined;
-    if (name?.kind !== "text") return [];
-    const path = `critical_tables[${at}].name`;
-    const parsed = parseTableName(name.text);
-    if (!parsed) {
-      const message = `found "${name.text}", expected a table as SQL writes it: users, sales.orders, "My Schema"."Order"`;
-      return [{ path, message }];
-    }
-    const table = JSON.stringify(parsed);
-    if (seen.has(table)) return [{ path, message: `names "${name.text}" a second time` }];
-    seen.add(table);
-    return [];
-  });
+  return tableProblems(facts.root);
 }
 
 function kafkaCopies(facts: Facts) {
@@ -175,6 +164,7 @@ function tlsPairs(facts: Facts) {
     ["kafka.ssl.cert", "kafka.ssl.key"],
     ["nats.tls.cert", "nats.tls.key"],
     ["database.sslcert", "database.sslkey"],
+    ["target.sslcert", "target.sslkey"],
   ].flatMap(([cert = "", key = ""]) => {
     if (facts.has(cert) === facts.has(key)) return [];
     const [missing, other] = facts.has(cert) ? [key, cert] : [cert, key];
@@ -198,4 +188,36 @@ function lagLevels(facts: Facts) {
   return [
     { path: "alerts.lag_critical", message: `found "${critical}", expected at least lag_warning, which is ${warning}` },
   ];
+}
+
+/** A target database: one process, both roles, no broker (docs/direct_mode.md). */
+function direct(facts: Facts) {
+  if (!facts.has("target")) return [];
+  const problems = [];
+  if (!["url", "host", "name", "user"].some((part) => facts.has(`target.${part}`))) {
+    problems.push({
+      path: "target.url",
+      message: "is missing, expected postgres://user@host:port/name (TARGET_URL), or host, port, name, user",
+    });
+  }
+  const broker = facts.text("broker");
+  if (broker === "kafka" || broker === "nats") {
+    const message = `found "${broker}" beside target, expected none: with a target database changes are applied straight to it; leave out broker (direct mode) or target (through ${broker})`;
+    problems.push({ path: "broker", message });
+  }
+  const roles = facts.list("role");
+  if (roles.length > 0 && !roles.includes("all") && !["publisher", "consumer"].every((one) => roles.includes(one))) {
+    const message = `found "${roles.join(", ")}" beside target, expected all: in direct mode one process reads the source and writes the target, no other could take over in between`;
+    problems.push({ path: "role", message });
+  }
+  if (facts.has("consumer.from")) {
+    const message = "stands beside target, whose one source is service.contour: leave it out";
+    problems.push({ path: "consumer.from", message });
+  }
+  const own = facts.text("service.contour");
+  if (own !== null && facts.text("target.contour") === own) {
+    const message = `names "${own}", as service.contour does, expected a name of its own`;
+    problems.push({ path: "target.contour", message });
+  }
+  return problems;
 }

@@ -1,11 +1,10 @@
 /** Every option of the program, declared once (interface §2). Durations come out in milliseconds, sizes in bytes. */
 import { z } from "zod";
 import { choice, duration, list, option, secret, size, text, tls, whole } from "./leaf.ts";
+import { criticalTable, nonCriticalTable } from "./table_schema.ts";
 
 /** Name of a site. */
 export const CONTOUR = /^[a-z0-9_-]{1,32}$/;
-/** A Kafka topic's name; on NATS part of a subject. */
-const TOPIC = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$/;
 
 const service = z
   .strictObject({
@@ -22,30 +21,36 @@ const service = z
 
 const path = (description: string) => text(description, { example: "/etc/replicator/file.pem" });
 
+/** Where a database is and how to connect. */
+const address = {
+  url: option(
+    z.string().regex(/^postgres(ql)?:\/\/./),
+    "postgres://user@host:port/name?sslmode=verify-full",
+    "Where the database is; the parts below win over those of the URL",
+    { example: "postgres://replicator@db/app?sslmode=verify-full" },
+  ).optional(),
+  host: text("Host name, address, or directory of a Unix socket", { example: "db" }).optional(),
+  port: whole(1, 65_535, "Port", { example: "5432" }).optional(),
+  name: text("Name of the database", { example: "app" }).optional(),
+  user: text("Role to connect as", { example: "replicator" }).optional(),
+  password: secret("Its password").optional(),
+  sslmode: choice(
+    ["disable", "prefer", "require", "verify-ca", "verify-full"],
+    "As libpq has it; only verify-ca and verify-full verify the server",
+    { example: "verify-full" },
+  ).optional(),
+  sslrootcert: path("PEM file of the authorities that may sign the server's certificate").optional(),
+  sslcert: path("PEM file of our certificate").optional(),
+  sslkey: path("PEM file of its private key").optional(),
+};
+
+const schemaName = () =>
+  option(z.string().min(1).max(63), "a schema name", "Schema of the replicator's objects").default("replicator");
+
 const database = z
   .strictObject({
-    url: option(
-      z.string().regex(/^postgres(ql)?:\/\/./),
-      "postgres://user@host:port/name?sslmode=verify-full",
-      "Where the database is; the parts below win over those of the URL",
-      { example: "postgres://replicator@db/app?sslmode=verify-full" },
-    ).optional(),
-    host: text("Host name, address, or directory of a Unix socket", { example: "db" }).optional(),
-    port: whole(1, 65_535, "Port", { example: "5432" }).optional(),
-    name: text("Name of the database", { example: "app" }).optional(),
-    user: text("Role to connect as", { example: "replicator" }).optional(),
-    password: secret("Its password").optional(),
-    sslmode: choice(
-      ["disable", "prefer", "require", "verify-ca", "verify-full"],
-      "As libpq has it; only verify-ca and verify-full verify the server",
-      { example: "verify-full" },
-    ).optional(),
-    sslrootcert: path("PEM file of the authorities that may sign the server's certificate").optional(),
-    sslcert: path("PEM file of our certificate").optional(),
-    sslkey: path("PEM file of its private key").optional(),
-    schema: option(z.string().min(1).max(63), "a schema name", "Schema of the replicator's objects").default(
-      "replicator",
-    ),
+    ...address,
+    schema: schemaName(),
     compat_schema: option(
       z
         .string()
@@ -64,6 +69,20 @@ const database = z
       .prefault({}),
   })
   .prefault({});
+
+/** The second database of direct mode. */
+const target = z
+  .strictObject({
+    ...address,
+    schema: schemaName(),
+    contour: option(
+      z.string().regex(CONTOUR),
+      "1 to 32 of the characters a-z, 0-9, _ and -",
+      "Name of the target database's contour; unset: <service.contour>-target",
+      { example: "active-target" },
+    ).optional(),
+  })
+  .optional();
 
 const kafka = z
   .strictObject({
@@ -134,40 +153,6 @@ const nats = z
   })
   .prefault({});
 
-/** A table under replication, captured by triggers. */
-const criticalTable = z.strictObject({
-  name: text('Table as SQL writes it: users, sales.orders, "My Schema"."Order"', { example: "users" }),
-  topic: option(
-    z
-      .string()
-      .regex(TOPIC)
-      .refine((name) => name !== "changes" && name !== "control"),
-    "letters, digits, '.', '_' and '-', other than changes and control",
-    "A channel of its own: one event a message, keyed by primary key; leave out for the default channel",
-    { example: "users_changes" },
-  ).optional(),
-  primary_key: list("column names", "Must be the table's primary key; default: from the catalog", {
-    example: "[id]",
-  }).optional(),
-  replication_mode: choice(["trigger"], "How changes are noticed").default("trigger"),
-  conflict: choice(["version", "latest"], "Which change wins: the greater version, or the later one").default(
-    "version",
-  ),
-  on_unique_conflict: choice(
-    ["remove_loser", "park"],
-    "Two contours gave one unique value to different rows: the row with the lower stamp is removed, or the change parked",
-  ).default("remove_loser"),
-  on_error: choice(
-    ["park", "stop"],
-    "A change that cannot be applied is set aside and tried again, or stops its channel before its transaction",
-  ).default("park"),
-  capture: choice(
-    ["auto", "row", "statement"],
-    "Row triggers are cheaper for single rows, statement triggers in bulk",
-  ).default("auto"),
-  exclude_columns: list("column names", "Columns that are not replicated", { example: "[]" }).default([]),
-});
-
 const consumer = z
   .strictObject({
     group: text("Kafka consumer group and name of NATS durables; unset: replicator-consumer-<contour>", {
@@ -196,18 +181,19 @@ const consumer = z
   })
   .prefault({});
 
-export const ROLES = ["publisher", "consumer"] as const;
+export const ROLES = ["publisher", "consumer", "sync"] as const;
 export type Role = (typeof ROLES)[number];
 
 /** A configuration file. Every key can also come from the environment or a flag. */
 export const fileSchema = z.strictObject({
   role: option(
     z.array(z.enum([...ROLES, "all"])),
-    "publisher, consumer or all",
+    "publisher, consumer, sync or all",
     "What this process does; all: every role that has work here",
   ).default(["all"]),
   service,
   database,
+  target,
   broker: choice(["kafka", "nats", "memory"], "What joins the contours; memory lives in one process only", {
     example: "kafka",
   }).optional(),
@@ -216,7 +202,12 @@ export const fileSchema = z.strictObject({
   critical_tables: option(
     z.array(criticalTable),
     "a list of tables",
-    "Tables captured by triggers; unset: those put under replication in the database, all in the default channel",
+    "Tables captured by triggers; no table named at all: those put under replication in the database, all in the default channel",
+  ).default([]),
+  non_critical_tables: option(
+    z.array(nonCriticalTable),
+    "a list of tables",
+    "Tables that are polled; how: docs/periodic_sync.md",
   ).default([]),
   publisher: z
     .strictObject({
@@ -235,6 +226,14 @@ export const fileSchema = z.strictObject({
     })
     .prefault({}),
   consumer,
+  sync: z
+    .strictObject({
+      overlap: duration(
+        "stamp application: how far behind the database's clock those of the applications may be",
+      ).prefault("10s"),
+      batch_size: whole(1, 100_000, "Most rows a poll puts into the queue in one transaction").default(1_000),
+    })
+    .prefault({}),
   queue: z
     .strictObject({
       retention: duration("How long confirmed changes stay in the queue").prefault("7d"),

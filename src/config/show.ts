@@ -5,6 +5,7 @@ import { declared } from "./declared.ts";
 import type { Loaded } from "./load.ts";
 import { describeOrigin, type RawMap, type RawNode, toInput } from "./raw.ts";
 import { HIDDEN, redactUrls } from "./redact.ts";
+import { targetContour } from "./target.ts";
 
 interface Shown {
   readonly value: unknown;
@@ -29,6 +30,13 @@ function effective(loaded: Loaded): ShownTree {
   if (consumer instanceof Map && !consumer.has("group") && loaded.config.service.contour !== "") {
     consumer.set("group", { value: loaded.config.consumer.group, origin: "default" });
   }
+  const target = tree.get("target");
+  const own = loaded.config.service.contour;
+  if (target instanceof Map && !target.has("contour") && own !== "") {
+    target.set("contour", { value: targetContour(own), origin: "default" });
+  }
+  // Beside a target it is refused.
+  if (target && consumer instanceof Map) consumer.delete("from");
   return tree;
 }
 
@@ -45,19 +53,13 @@ function showField(field: Declared, node: RawNode | undefined): Shown | ShownTre
   switch (field.kind) {
     case "section":
       if (node?.kind === "text") return { value: toInput(node, field), origin: describeOrigin(node.origin) };
-      // Sections that begin with a choice (ssl, sasl) are shown only where they are set.
-      return node || !onlyWhenSet(field) ? nonEmpty(sectionTree(field, node?.kind === "map" ? node : undefined)) : null;
+      // Sections that decide something by being there (ssl, sasl, target) are shown only where they are set.
+      return node || !field.optional ? nonEmpty(sectionTree(field, node?.kind === "map" ? node : undefined)) : null;
     case "items":
       return node ? { value: items(field, node), origin: describeOrigin(node.origin) } : null;
     case "value":
       return showValue(field, node);
   }
-}
-
-function onlyWhenSet(section: DeclaredSection): boolean {
-  return (
-    section.scalar !== null || [...section.fields.values()].some((field) => field.kind === "value" && field.required)
-  );
 }
 
 function nonEmpty(tree: ShownTree): ShownTree | null {

@@ -1,7 +1,7 @@
 /** Turns what the schema refuses into problems a person can mend: where, what was found, what is expected. */
 import type { z } from "zod";
-import { absentKey, absentMessage, absentValue } from "./absent.ts";
 import { type DeclaredSection, declaredAt } from "./declared.ts";
+import { misplacedKey, misplacedValue } from "./misplaced.ts";
 import { nearest } from "./nearest.ts";
 import { originAt, type Problem, pathText, type RawMap, type RawPath } from "./raw.ts";
 import { redactUrls } from "./redact.ts";
@@ -16,8 +16,8 @@ export function problemsOf(issues: readonly z.core.$ZodIssue[], root: RawMap, in
 
 function unknownKey(path: RawPath, root: RawMap): Problem {
   const problem = { origin: originAt(root, path), path: pathText(path) };
-  const feature = absentKey(path);
-  if (feature) return { ...problem, message: absentMessage(feature) };
+  const misplaced = misplacedKey(path);
+  if (misplaced) return { ...problem, message: misplaced };
   const around = declaredAt(path.slice(0, -1));
   const section: DeclaredSection | null =
     around?.kind === "items" ? around.item : around?.kind === "section" ? around : null;
@@ -30,8 +30,8 @@ function unknownKey(path: RawPath, root: RawMap): Problem {
 function refusedValue(path: RawPath, root: RawMap, input: unknown): Problem {
   const problem = { origin: originAt(root, path), path: pathText(path) };
   const value = valueAt(input, path);
-  const feature = absentValue(path, value);
-  if (feature) return { ...problem, message: `"${String(value)}" ${absentMessage(feature)}` };
+  const misplaced = misplacedValue(path, value);
+  if (misplaced) return { ...problem, message: `"${String(value)}" ${misplaced}` };
   const declared = declaredAt(path);
   const described = declared?.kind === "section" ? declared.scalar : declared;
   const listItem = typeof path.at(-1) === "number";

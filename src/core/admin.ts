@@ -2,6 +2,7 @@
  * The Admin port: what the commands do to a database besides running (setup, tables, check, status, parked, conflicts, generate).
  * Adapter: postgres. Errors are ReplicatorError; every call ends within its deadline.
  */
+import type { SnapshotSource, SnapshotStatus } from "./snapshot.ts";
 import type { TableStatus } from "./status.ts";
 import type { TargetCounts } from "./target_store.ts";
 
@@ -25,9 +26,14 @@ export interface SetupOptions {
 /** Options of a table; what is undefined keeps its value, or takes the default. */
 export interface TableOptions {
   readonly primaryKey?: readonly string[] | undefined;
-  readonly capture?: "auto" | "row" | "statement" | undefined;
+  /** none: the table is polled. */
+  readonly capture?: "auto" | "row" | "statement" | "none" | undefined;
   readonly conflict?: "version" | "latest" | undefined;
   readonly excludeColumns?: readonly string[] | undefined;
+  /** Of a polled table: who writes its stamp columns. */
+  readonly stamp?: "trigger" | "application" | undefined;
+  /** Names of its stamp columns where they differ from those of the database. */
+  readonly columns?: { readonly [part in "version" | "updated_at" | "updated_by"]?: string | undefined } | undefined;
 }
 
 /** Contour `place` (from 1) of `of` takes the sequence values v with v mod of = place mod of: no two give the same. */
@@ -165,11 +171,40 @@ export interface ConflictFilter {
 /** What the database alone knows when no process answers. */
 export interface DatabaseStatus extends TargetCounts {
   readonly contour: string;
+  /** Last captured queue id. */
   readonly last_lsn: string;
+  /** Everything up to this queue id is confirmed. */
+  readonly settled_lsn: string;
   readonly last_sync_time: string | null;
   readonly unpublished: number;
   readonly lag_seconds: number;
   readonly tables: readonly TableStatus[];
+  readonly snapshots: readonly SnapshotStatus[];
+}
+
+/** Which database this is, whatever its address. */
+export interface DatabaseIdentity {
+  /** Alike for two addresses of one database, while its server runs. */
+  readonly database: string;
+  /** The name our objects have for it: '' before it has one, null where they are not installed. */
+  readonly contour: string | null;
+}
+
+export interface ColumnShape {
+  readonly name: string;
+  /** As PostgreSQL writes it: `character varying(80)`. */
+  readonly type: string;
+  readonly notNull: boolean;
+  /** A default, an identity or an expression fills it where an INSERT does not. */
+  readonly filled: boolean;
+  readonly generated: boolean;
+}
+
+/** What two tables of one name are compared by. */
+export interface TableShape {
+  readonly columns: readonly ColumnShape[];
+  /** In the key's order; empty without a primary key. */
+  readonly key: readonly string[];
 }
 
 /** What `check` compares the database with. */
@@ -189,9 +224,14 @@ export interface GeneratorTotals {
   readonly deleted: number;
 }
 
+export const GENERATED_TABLES = ["users", "payments", "orders", "products", "categories"] as const;
+export type GeneratedTable = (typeof GENERATED_TABLES)[number];
+
 export interface GeneratorOptions {
-  /** Row changes a second. */
-  readonly rate: number;
+  /** Row changes a second; null: as many as the database takes. */
+  readonly rate: number | null;
+  /** Written to, with the tables they refer to; default users and payments. */
+  readonly tables?: readonly GeneratedTable[] | undefined;
   readonly connections: number;
   /** Called about once a second and at the end. */
   onProgress(totals: GeneratorTotals): void;
@@ -210,6 +250,9 @@ export interface Admin {
   addTable(table: string, options: AddOptions, dryRun: boolean, signal: AbortSignal): Promise<readonly string[]>;
   removeTable(table: string, keepColumns: boolean, signal: AbortSignal): Promise<readonly string[]>;
   listTables(signal: AbortSignal): Promise<readonly TableState[]>;
+  /** Null when there is no such table. @throws `tables.bad_name` */
+  tableShape(table: string, signal: AbortSignal): Promise<TableShape | null>;
+  identity(signal: AbortSignal): Promise<DatabaseIdentity>;
   check(expected: Expectations, signal: AbortSignal): Promise<readonly Finding[]>;
   status(signal: AbortSignal): Promise<DatabaseStatus>;
   /** Oldest first. @throws `parked.bad_table` */
@@ -226,8 +269,17 @@ export interface Admin {
   conflicts(filter: ConflictFilter, limit: number, signal: AbortSignal): Promise<readonly ConflictLine[]>;
   /** @throws `conflicts.unknown` */
   conflictDetail(id: string, signal: AbortSignal): Promise<ConflictDetail>;
-  /** Makes `users` and `payments` where they are missing, puts them under replication where our objects stand. Lines for a person. */
-  prepareGenerator(signal: AbortSignal): Promise<readonly string[]>;
+  /** For `replicator snapshot`. */
+  snapshot(): SnapshotSource;
+  /**
+   * Makes the tables (default users and payments) and those they refer to where they are missing, puts them under replication
+   * where our objects stand, with the options given. Lines for a person. @throws `generate.foreign_tables`
+   */
+  prepareGenerator(
+    signal: AbortSignal,
+    tables?: readonly GeneratedTable[],
+    optionsOf?: (table: GeneratedTable) => TableOptions,
+  ): Promise<readonly string[]>;
   /** Writes to them until the signal aborts. */
   generate(options: GeneratorOptions, signal: AbortSignal): Promise<GeneratorTotals>;
   /** Safe to call twice. */

@@ -68,6 +68,11 @@ export class Metrics {
   /** Label kind: new, duplicate, foreign. */
   readonly receivedMessages = this.#counter("received_messages_total", "Messages read from the broker", ["kind"]);
 
+  /** Label table. */
+  readonly syncRuns = this.#counter("sync_runs_total", "Polls of a table that ended", ["table"]);
+  readonly syncRows = this.#counter("sync_rows_total", "Changes found by polls", ["table"]);
+  readonly syncSeconds = this.#gauge("sync_last_seconds", "Duration of the last poll", ["table"]);
+
   readonly #lag = this.#gauge(
     "lag_seconds",
     "Age of the newest change applied, or of the oldest not published, whichever is more",

@@ -7,6 +7,7 @@
  */
 import type { Chunk, EventRow } from "./chunk.ts";
 import type { Lease } from "./lease.ts";
+import type { SnapshotStatus } from "./snapshot.ts";
 
 export interface ChannelLayout {
   readonly name: string;
@@ -33,6 +34,17 @@ export interface ChannelState {
   /** Last sequence number per partition. */
   readonly sequences: readonly number[];
   readonly epoch: number;
+}
+
+export interface Backlog {
+  /** Changes captured and not confirmed. */
+  readonly unpublished: number;
+  /** Since the oldest of these was captured; 0 when there are none. */
+  readonly oldestSeconds: number;
+  /** Of the last change captured, decimal text; `0` before the first. */
+  readonly lastQueueId: string;
+  /** Everything up to this id is confirmed, but for transactions that are open still. */
+  readonly settledQueueId: string;
 }
 
 export interface SourceStore {
@@ -72,8 +84,10 @@ export interface SourceStore {
   confirm(channel: string, lease: Lease, cut: Cut, sequences: readonly number[]): Promise<void>;
   /** Empties ring slots whose rows are confirmed by all channels and older than the retention (I3). Returns how many. */
   release(retentionMs: number): Promise<number>;
-  /** For /status: captured, not yet confirmed; seconds since the oldest of these was captured (0 when none). */
-  backlog(): Promise<{ readonly unpublished: number; readonly oldestSeconds: number; readonly lastQueueId: string }>;
+  /** For /status. */
+  backlog(): Promise<Backlog>;
+  /** For /status: the last snapshot of each table, or the one under way. */
+  snapshots(): Promise<readonly SnapshotStatus[]>;
   ping(signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,4 +1,5 @@
 /** What /status, /ready and /metrics tell (interface §5): the API asks a source, the running process is one. */
+import type { SnapshotStatus } from "./snapshot.ts";
 
 export interface ChannelStatus {
   /** `active/changes` */
@@ -18,10 +19,29 @@ export interface ChannelStatus {
   readonly trouble: string | null;
 }
 
-export interface TableStatus {
+/** A configured table; with the fields of its polls where it is polled and a process with role sync answers. */
+export interface TableStatus extends Partial<TableSync> {
   readonly table: string;
   readonly channel: string;
   readonly conflict: string;
+  /** How its changes are noticed. */
+  readonly mode?: "trigger" | "periodic" | undefined;
+}
+
+/** The polls of a table, by whichever process they are done. Times are ISO 8601. */
+export interface TableSync {
+  /** When the last run ended whose changes the broker has confirmed; null before the first. */
+  readonly last_sync: string | null;
+  /** When the last run ended. */
+  readonly last_run: string | null;
+  /** When this process asks for the next; null while the timer is another process's. */
+  readonly next_sync: string | null;
+  /** Changes of the last run. */
+  readonly last_rows: number;
+  /** A run is under way. */
+  readonly polling: boolean;
+  /** Why it does not get on, or null. */
+  readonly trouble: string | null;
 }
 
 export interface StatusReport {
@@ -53,6 +73,8 @@ export interface StatusReport {
   readonly alerts: readonly string[];
   readonly channels: readonly ChannelStatus[];
   readonly tables: readonly TableStatus[];
+  /** The last snapshot of each table that had one, or the one under way (replicator snapshot). */
+  readonly snapshots: readonly SnapshotStatus[];
 }
 
 export interface Readiness {

@@ -14,7 +14,7 @@ import { type LoopHealth, runLoop } from "../core/loop.ts";
 import type { Message } from "../core/message.ts";
 import type { Cut, SourceStore } from "../core/source_store.ts";
 import type { Wake } from "../core/wake.ts";
-import { eventMessages, frameMessages } from "./messages.ts";
+import { cutMessages } from "./cut_messages.ts";
 
 export interface SenderStats {
   messages: number;
@@ -137,26 +137,10 @@ async function sendCut(
 ): Promise<{ readonly sequences: readonly number[]; readonly changes: number }> {
   const { store, channel } = options;
   let changes = 0;
-  const counted = async function* <T>(batches: AsyncIterable<readonly T[]>, size: (item: T) => number) {
-    for await (const items of batches) {
-      for (const item of items) changes += size(item);
-      yield items;
-    }
+  const onChanges = (read: number) => {
+    changes += read;
   };
-  const messages =
-    channel.kind === "frames"
-      ? frameMessages(
-          channel,
-          cut,
-          sequences,
-          counted(store.readChunks(cut, channel.name, lost), ({ rows }) => rows),
-        )
-      : eventMessages(
-          channel,
-          cut,
-          sequences,
-          counted(store.readEvents(cut, channel.name, lost), () => 1),
-        );
+  const messages = cutMessages({ store, channel, cut, sequences, onChanges }, lost);
   let batch: Message[] = [];
   let bytes = 0;
   let inFlight: Promise<void> = Promise.resolve();

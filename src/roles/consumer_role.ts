@@ -3,14 +3,19 @@ import { channelsOf } from "../config/channels.ts";
 import { runConsumer } from "../consume/consumer.ts";
 import { type Channel, channelLabel } from "../core/channel.ts";
 import type { ChannelStatus } from "../core/status.ts";
-import type { TargetStore } from "../core/target_store.ts";
-import type { Engine } from "./engine.ts";
+import type { ConflictCount, TargetStore } from "../core/target_store.ts";
+import type { ConsumerEngine } from "./engine.ts";
 
 const LEASE_MS = 3_000;
 
-export function consumerRole(engine: Engine, store: TargetStore, signal: AbortSignal): Promise<void> {
+/** `channels`: default those of the contours it accepts. */
+export function consumerRole(
+  engine: ConsumerEngine,
+  store: TargetStore,
+  signal: AbortSignal,
+  channels: readonly Channel[] = engine.config.consumer.from.flatMap((contour) => channelsOf(engine.config, contour)),
+): Promise<void> {
   const { config, broker, status, metrics, logger, clock, owner } = engine;
-  const channels = config.consumer.from.flatMap((contour) => channelsOf(config, contour));
   const update = (channel: Channel, partition: number, change: Partial<ChannelStatus>) => {
     const label = channelLabel(channel);
     const before = status.channelOf("in", label, partition) ?? {
@@ -31,8 +36,12 @@ export function consumerRole(engine: Engine, store: TargetStore, signal: AbortSi
   for (const channel of channels) {
     for (let partition = 0; partition < channel.partitions; partition++) update(channel, partition, {});
   }
+  const onConflicts = (conflicts: readonly ConflictCount[]) => {
+    for (const { table, policy, winner, lines } of conflicts) metrics.conflicts.inc({ table, policy, winner }, lines);
+  };
   return runConsumer(
     {
+      onConflicts,
       broker,
       store,
       channels,
@@ -54,8 +63,7 @@ export function consumerRole(engine: Engine, store: TargetStore, signal: AbortSi
         metrics.beatenChanges.inc(labels, beaten);
         metrics.overriddenChanges.inc(labels, overridden);
         metrics.parkedTotal.inc(labels, parked);
-        for (const { table, policy, winner, lines } of report.conflicts ?? [])
-          metrics.conflicts.inc({ table, policy, winner }, lines);
+        onConflicts(report.conflicts ?? []);
         metrics.tornTransactions.inc(labels, report.torn ?? 0);
         metrics.applyTransactions.inc(labels);
         metrics.applySeconds.observe(milliseconds / 1_000);

@@ -16,3 +16,6 @@ export interface Engine {
   /** Names this process in leases. */
   readonly owner: string;
 }
+
+/** What the consumer role needs of it: in direct mode the source's queue stands in for the broker. */
+export type ConsumerEngine = Omit<Engine, "broker"> & { readonly broker: Pick<Broker, "feeds" | "claims"> };

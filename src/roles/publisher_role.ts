@@ -1,11 +1,11 @@
 /** Starts the publisher role's loops: cutter, one sender per channel, release. */
 import { runCutter } from "../capture/cutter.ts";
 import { runRelease } from "../capture/release.ts";
-import { channelsOf } from "../config/channels.ts";
-import { channelLabel, DEFAULT_CHANNEL } from "../core/channel.ts";
+import { type Channel, channelLabel } from "../core/channel.ts";
 import type { SourceStore } from "../core/source_store.ts";
 import { Wake } from "../core/wake.ts";
 import { newSenderStats, runPublisher } from "../publish/publisher.ts";
+import { layOutChannels } from "./channel_layout.ts";
 import type { Engine } from "./engine.ts";
 
 /** A lease outlives its holder by so much at most; with kill -9 this bounds the pause of a takeover. */
@@ -13,37 +13,23 @@ const LEASE_MS = 6_000;
 const SEND_DEADLINE_MS = 3_000;
 const RELEASE_EVERY_MS = 30_000;
 /** Room for chunk and frame headers below the message limit. */
-const LARGEST_FRAME = 880_000;
+export const LARGEST_FRAME = 880_000;
 
-/** @throws ReplicatorError when a configured table is not under replication */
+/**
+ * @param sends which of this contour's channels this process sends; the layout has them all
+ * @throws ReplicatorError when a configured table is not under replication
+ */
 export async function publisherRole(
   engine: Engine,
   store: SourceStore,
   epoch: number,
   signal: AbortSignal,
+  sends: (channel: Channel) => boolean = () => true,
 ): Promise<Promise<void>[]> {
   const { config, broker, status, metrics, logger, clock, owner } = engine;
-  const contour = config.service.contour;
-  const configured = channelsOf(config, contour);
-  await store.setLayout(
-    configured.map(({ name, partitions }) => ({
-      name,
-      partitions,
-      tables: config.critical_tables.filter(({ topic = DEFAULT_CHANNEL }) => topic === name).map((table) => table.name),
-    })),
-  );
-  const departed = (await store.departedChannels()).map((channel) => ({
-    ...channel,
-    contour,
-    kind: "events" as const,
-  }));
-  for (const channel of departed) {
-    logger.info(
-      { channel: channelLabel(channel) },
-      "no table names this topic any more; what was captured for it is sent first",
-    );
-  }
-  const senders = [...configured, ...departed].map((channel) => ({
+  const { configured, departed } = await layOutChannels(engine, store);
+  const channels = [...configured, ...departed].filter(sends);
+  const senders = channels.map((channel) => ({
     channel,
     stats: newSenderStats(),
     wake: new Wake(),
@@ -85,6 +71,7 @@ export async function publisherRole(
         senders
           .filter(({ channel, stats }) => !stats.owner && configured.includes(channel))
           .map(({ channel }) => channel),
+      othersSend: channels.length < configured.length + departed.length,
       outstanding: () => {
         const owned = senders.filter(({ stats }) => stats.owner);
         return owned.length === 0 ? 0 : lastCut - Math.min(...owned.map(({ stats }) => stats.confirmedCut));

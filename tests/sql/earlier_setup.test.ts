@@ -55,4 +55,21 @@ describeWith("postgres", "The ledger and the tables of an earlier setup", () => 
     await db.run("INSERT INTO t VALUES (1)");
     await db.close();
   });
+
+  test("a database from before the snapshot gets its table, and each table its function", async () => {
+    const db = await freshSetup();
+    await db.run(`CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); SELECT setup_table_for_replication('t');
+                  DROP TABLE "replicator".snapshot; DROP FUNCTION "replicator".snapshot_chunk_1`);
+    await install(db.sql);
+    expect(await texts(db.sql, `SELECT reason FROM "replicator".stale_tables()`)).toEqual([
+      "its functions are from an earlier version",
+    ]);
+    await db.run(`SELECT "replicator".refresh_stale_tables(), "replicator".begin_snapshot('{1}', 'me', false, false)`);
+    const step = `SELECT s.sent::text FROM "replicator".step_snapshot(1, 'me', '1 min', 10, 1000) s`;
+    expect(await texts(db.sql, step)).toEqual(["1"]);
+    await db.run(`SELECT remove_table_from_replication('t')`);
+    const left = `SELECT proname::text FROM pg_proc WHERE pronamespace = '"replicator"'::regnamespace AND proname LIKE '%\\_1'`;
+    expect(await texts(db.sql, left)).toEqual([]);
+    await db.close();
+  });
 });

@@ -2,56 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { describeWith } from "../support/needs.ts";
 import { captured, contents, type Database, freshSetup, replay } from "./database.ts";
-
-/** [type, JSON-friendly, values]. */
-const MATRIX: readonly (readonly [string, boolean, readonly string[]])[] = [
-  ["bool", true, ["true", "false"]],
-  ["int2", true, ["-32768", "32767"]],
-  ["int8", true, ["-9223372036854775808", "9223372036854775807"]],
-  ["float4", true, ["0.1", "NaN", "-Infinity", "1e-45", "3.4028235e38"]],
-  ["float8", true, ["0.30000000000000004", "-0", "5e-324", "1.7976931348623157e308", "Infinity", "NaN"]],
-  ["numeric", true, ["NaN", "1.10", "0.000000000000000000000001", "123456789012345678901234567890.123456789"]],
-  ["text", true, ["", " two  spaces ", 'quote " back \\ tab \t line \n', "Ünï – 日本 🐘", "null"]],
-  ["varchar(5)", true, ["ab"]],
-  ["char(5)", true, ["ab"]],
-  ["uuid", true, ["00000000-0000-0000-0000-000000000000"]],
-  ["date", true, ["4713-01-01 BC", "5874897-12-31", "infinity", "2026-02-28"]],
-  ["timestamp", true, ["4713-01-01 00:00:00 BC", "294276-12-31 23:59:59.999999", "-infinity"]],
-  ["timestamptz", true, ["1883-11-18 12:00:00.000001+00", "infinity", "0044-03-15 00:00:00+00 BC"]],
-  ["name", true, ["n"]],
-  ["pg_temp_domain", true, ["5"]],
-  ['"char"', false, ["x"]],
-  ["time", false, ["24:00:00", "12:34:56.789012"]],
-  ["timetz", false, ["12:34:56.789012+05:30"]],
-  ["interval", false, ["1 year -2 mons +3 days -04:05:06.7", "-178000000 years"]],
-  ["bytea", false, ["\\x00ff5c27"]],
-  ["money", false, ["-92233720368547758.08", "1234.56"]],
-  ["json", false, ['{"a": 1.00,  "a":2, "n": null}', "null", "12345678901234567890.10"]],
-  ["jsonb", false, ['{"a": 1.00, "n": null}', "null", '"text"']],
-  ["int[]", false, ["[0:2]={1,NULL,3}", "{{1,2},{3,4}}", "{}"]],
-  ["text[]", false, ['{"a,b","NULL",NULL,"\\"",""}']],
-  ["timestamptz[]", false, ["{2026-01-01 00:00:00+00,infinity}"]],
-  ["int4range", false, ["[1,5)", "empty", "(,)"]],
-  ["tstzrange", false, ['["2026-01-01 00:00:00+00","2026-02-01 00:00:00+00")']],
-  ["int4multirange", false, ["{[1,3),[5,8)}"]],
-  ["inet", false, ["10.0.0.1/8", "::1"]],
-  ["cidr", false, ["10.0.0.0/8"]],
-  ["macaddr", false, ["08:00:2b:01:02:03"]],
-  ["bit(3)", false, ["101"]],
-  ["varbit", false, ["10101"]],
-  ["point", false, ["(0.30000000000000004,-0)"]],
-  ["polygon", false, ["((0.1,0.2),(0.3,0.30000000000000004))"]],
-  ["tsvector", false, ["'a':1 'b':2A"]],
-  ["xml", false, ["<a>x</a>"]],
-  ["mood", false, ["so so", "ok"]],
-  ["pair", false, ['(1,"x ""y""",0.30000000000000004)']],
-  ["pair[]", false, ['{"(1,a,0.1)"}']],
-  ["jdomain", false, ['{"k": [1, 2.50]}']],
-  ["hstore", false, ['"a"=>"1", "b"=>NULL']],
-  ["citext", false, ["MiXed"]],
-];
-const HOSTILE = `SET datestyle = 'German, DMY'; SET intervalstyle = 'sql_standard'; SET extra_float_digits = -15;
-  SET timezone = 'Asia/Kathmandu'; SET bytea_output = 'escape'; SET search_path = public, pg_catalog;`;
+import { HOSTILE, MATRIX } from "./type_matrix.ts";
 
 describeWith("postgres", "values and names", () => {
   let db: Database;

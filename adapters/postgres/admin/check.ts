@@ -4,6 +4,7 @@ import { isAbort, ReplicatorError } from "../../../src/core/errors.ts";
 import type { Database } from "../connection.ts";
 import type { CheckContext } from "./check_context.ts";
 import { checkBypass, checkContour, checkGrants, checkQueue } from "./check_objects.ts";
+import { checkPolled } from "./check_polled.ts";
 import { checkSequences } from "./check_sequences.ts";
 import { checkServer } from "./check_server.ts";
 import { checkSession } from "./check_session.ts";
@@ -17,6 +18,7 @@ const WITH_OBJECTS: readonly Check[] = [
   checkGrants,
   checkTables,
   checkSequences,
+  checkPolled,
   checkSession,
   checkQueue,
   checkBypass,

@@ -15,7 +15,7 @@ export async function checkTables(context: CheckContext): Promise<readonly Findi
     findings.push({
       severity: "warning",
       code: "tables.none",
-      message: "No table is under replication and critical_tables names none",
+      message: "No table is under replication and none is configured",
       remedy: "replicator tables add <table>",
     });
   }
@@ -40,6 +40,8 @@ function differences(known: TableState, wanted: Wanted): Finding[] {
   compare("conflict", known.conflict, wanted.conflict);
   compare("exclude_columns", list(known.exclude_columns) ?? "", list(wanted.excludeColumns));
   if (wanted.capture !== "auto") compare("capture", known.capture, wanted.capture);
+  else if (known.capture === "none")
+    found.push("it is polled, the configuration lists it among those that triggers capture");
   if (found.length === 0) return [];
   return [
     {

@@ -27,7 +27,7 @@ const GIVE_UP = `
 UPDATE "replicator".lease SET expires_at = '-infinity'
 WHERE kind = $1 AND name = $2 AND owner = $3 AND term = $4`;
 
-export type LeaseKind = "cutter" | "channel";
+export type LeaseKind = "cutter" | "channel" | "sync";
 
 export class Leases {
   readonly #db: Database;
@@ -80,5 +80,5 @@ export function leaseLost(kind: LeaseKind, name: string, lease: Lease): Replicat
 }
 
 function label(kind: LeaseKind, name: string): string {
-  return kind === "cutter" ? "cutter" : `channel "${name}"`;
+  return kind === "cutter" ? "cutter" : kind === "sync" ? `polls of table ${name}` : `channel "${name}"`;
 }

@@ -4,7 +4,8 @@ import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import { ReplicatorError } from "../../../src/core/errors.ts";
 import type { Lease } from "../../../src/core/lease.ts";
 import type { Logger } from "../../../src/core/logger.ts";
-import type { ChannelLayout, ChannelState, Cut, SourceStore } from "../../../src/core/source_store.ts";
+import type { SnapshotStatus } from "../../../src/core/snapshot.ts";
+import type { Backlog, ChannelLayout, ChannelState, Cut, SourceStore } from "../../../src/core/source_store.ts";
 import { type Database, type DatabaseOptions, openDatabase, type Param, waitForDatabase } from "../connection.ts";
 import { backlog } from "./backlog.ts";
 import * as cuts from "./cuts.ts";
@@ -14,6 +15,7 @@ import { type LeaseKind, Leases } from "./leases.ts";
 import { type Line, readPages } from "./pages.ts";
 import type { Shape } from "./queries.ts";
 import { release } from "./release.ts";
+import { snapshotStatus } from "./snapshot_source.ts";
 import { type TableFacts, Tables } from "./tables.ts";
 
 export interface SourceStoreOptions {
@@ -161,12 +163,12 @@ class PostgresSourceStore implements SourceStore {
     return release(this.#control, retentionMs, rotateAfterMs);
   }
 
-  async backlog(): Promise<{
-    readonly unpublished: number;
-    readonly oldestSeconds: number;
-    readonly lastQueueId: string;
-  }> {
+  async backlog(): Promise<Backlog> {
     return backlog(this.#control);
+  }
+
+  async snapshots(): Promise<readonly SnapshotStatus[]> {
+    return snapshotStatus(this.#control);
   }
 
   async ping(signal: AbortSignal): Promise<void> {
