@@ -1,20 +1,20 @@
 /** The program: puts the engine together and hands the command line to src/cli. */
 import process from "node:process";
-import { openAdmin } from "../adapters/postgres/admin/admin.ts";
+import { openVerifySide } from "../adapters/postgres/admin/verify.ts";
 import type { Engine } from "./cli/engine.ts";
 import { writeStderr } from "./cli/logger.ts";
 import { runCli } from "./cli/program.ts";
 import { processTerminal } from "./cli/terminal.ts";
-import { databaseAddress } from "./config/database_address.ts";
 import { redactUrls } from "./config/redact.ts";
+import { verifyAddress } from "./config/verify_address.ts";
 import { systemClock } from "./core/clock.ts";
 import { VERSION } from "./core/version.ts";
-import { openBroker } from "./registry.ts";
+import { openAdministration, openBroker } from "./registry.ts";
 import { run } from "./run.ts";
 
 const engine: Engine = {
-  openAdmin: (config, logger) =>
-    openAdmin({ ...databaseAddress(config), schema: config.database.schema, max: 12, logger }),
+  openAdmin: (config, logger) => openAdministration(config, logger, 12),
+  openVerifySide: (config, against, logger) => openVerifySide({ ...verifyAddress(config, against), logger }),
   openBroker: (config, logger) => openBroker(config, { logger, clock: systemClock }),
   run: (config, context) => run({ ...context, config, version: VERSION }),
   demo: async (context) => {

@@ -1,10 +1,11 @@
 /** That a server does not answer is said once per outage (interface §1), whoever notices first: the probe, an adapter, a loop. */
 import type { Logger } from "./core/logger.ts";
 
-export type ServerKind = "broker" | "database";
+/** `target`: the second database of direct mode. */
+export type ServerKind = "broker" | "database" | "target";
 
 /** Codes of errors that say no more than that a server does not answer. */
-const UNANSWERED: ReadonlyMap<unknown, ServerKind> = new Map([
+const UNANSWERED: ReadonlyMap<unknown, "broker" | "database"> = new Map([
   ["broker.unreachable", "broker"],
   ["database.unreachable", "database"],
   ["database.timeout", "database"],
@@ -25,17 +26,21 @@ export class Outages {
     return this.#told.delete(server);
   }
 
-  /** The same logger, but for a warning with the code of an outage that has been told of: that goes to debug. */
-  once(logger: Logger): Logger {
+  /**
+   * The same logger, but for a warning with the code of an outage that has been told of: that goes to debug.
+   * @param database which of two it is that does not answer
+   */
+  once(logger: Logger, database: "database" | "target" = "database"): Logger {
     return {
       debug: (facts, message) => logger.debug(facts, message),
       info: (facts, message) => logger.info(facts, message),
       warn: (facts, message) => {
-        const server = UNANSWERED.get(Reflect.get(facts, "code"));
+        const kind = UNANSWERED.get(Reflect.get(facts, "code"));
+        const server = kind === "database" ? database : kind;
         logger[server === undefined || this.tell(server) ? "warn" : "debug"](facts, message);
       },
       error: (facts, message) => logger.error(facts, message),
-      child: (facts) => this.once(logger.child(facts)),
+      child: (facts) => this.once(logger.child(facts), database),
     };
   }
 }

@@ -3,6 +3,7 @@ import type { Config } from "./config/config.ts";
 import type { Clock } from "./core/clock.ts";
 import { ReplicatorError } from "./core/errors.ts";
 import type { LoopHealth } from "./core/loop.ts";
+import type { SnapshotStatus } from "./core/snapshot.ts";
 import {
   type ChannelStatus,
   type Readiness,
@@ -10,6 +11,7 @@ import {
   type StatusSource,
   suspendedBy,
   type TableStatus,
+  type TableSync,
 } from "./core/status.ts";
 import type { TargetCounts } from "./core/target_store.ts";
 
@@ -18,6 +20,7 @@ export interface StoreCounts extends TargetCounts {
   readonly unpublished: number;
   readonly oldestSeconds: number;
   readonly lastQueueId: string;
+  readonly snapshots: readonly SnapshotStatus[];
 }
 
 /** Before the stores are open. */
@@ -30,6 +33,7 @@ export const NO_COUNTS: StoreCounts = {
   conflicts: 0,
   parkedSince: null,
   parkedTables: [],
+  snapshots: [],
 };
 
 export interface ProcessStatusOptions {
@@ -54,6 +58,7 @@ export class ProcessStatus implements StatusSource {
   readonly #channels = new Map<string, ChannelStatus>();
   /** Name of a server → why it does not answer; absent before the first answer. */
   readonly #servers = new Map<string, string | null>();
+  readonly #syncs = new Map<string, TableSync>();
   #options: ProcessStatusOptions;
   #starting: string | null = "starting";
   #replicated = 0;
@@ -98,6 +103,19 @@ export class ProcessStatus implements StatusSource {
 
   channelOf(direction: "in" | "out", channel: string, partition: number | null): ChannelStatus | undefined {
     return this.#channels.get(`${direction} ${channel} ${partition}`);
+  }
+
+  /** What is known of the polls of a table. */
+  sync(table: string, change: Partial<TableSync>): void {
+    const before = this.#syncs.get(table) ?? {
+      last_sync: null,
+      last_run: null,
+      next_sync: null,
+      last_rows: 0,
+      polling: false,
+      trouble: null,
+    };
+    this.#syncs.set(table, { ...before, ...change });
   }
 
   /** Changes published or applied just now; the lag in seconds where it was measured. */
@@ -146,7 +164,8 @@ export class ProcessStatus implements StatusSource {
         ...channel,
         trouble: this.#troubleOf(channel),
       })),
-      tables,
+      tables: tables.map((table) => this.#withSync(table)),
+      snapshots: counts.snapshots,
     };
   }
 
@@ -204,6 +223,12 @@ export class ProcessStatus implements StatusSource {
     if (failing > 0 && failing / (failing + this.#replicated) >= alerts.error_rate)
       raised.push(`${failing} errors and parked changes`);
     return raised;
+  }
+
+  #withSync(status: TableStatus): TableStatus {
+    const known = this.#syncs.get(status.table);
+    const trouble = this.#health.get(`sync of ${status.table}`)?.trouble ?? null;
+    return known ? { ...status, ...known, trouble } : status;
   }
 
   /** The loop of a channel bears its name: that of the sender, and of what a consumer says about one partition. */

@@ -3,15 +3,20 @@ import { createKafkaBroker } from "../adapters/kafka/broker.ts";
 import { createMemoryBroker } from "../adapters/memory/broker.ts";
 import { MemoryHub } from "../adapters/memory/hub.ts";
 import { createNatsBroker } from "../adapters/nats/broker.ts";
+import { openAdmin } from "../adapters/postgres/admin/admin.ts";
 import type { DatabaseOptions } from "../adapters/postgres/connection.ts";
 import { createSourceStore } from "../adapters/postgres/source/store.ts";
+import { createSyncSource } from "../adapters/postgres/source/sync_source.ts";
 import { createTargetStore } from "../adapters/postgres/target/store.ts";
 import type { Config, TlsText } from "./config/config.ts";
 import { databaseAddress } from "./config/database_address.ts";
+import { tablesOf } from "./config/tables.ts";
+import type { Admin } from "./core/admin.ts";
 import type { Broker } from "./core/broker.ts";
 import type { Clock } from "./core/clock.ts";
 import type { Logger } from "./core/logger.ts";
 import type { SourceStore } from "./core/source_store.ts";
+import type { SyncSource } from "./core/sync_source.ts";
 import type { TargetStore } from "./core/target_store.ts";
 
 export interface BrokerContext {
@@ -30,6 +35,8 @@ export function openBroker(config: Config, context: BrokerContext): Broker {
   const shared = { logger: logger.child({ broker: config.broker }), clock, bufferBytes: BUFFER_BYTES };
   const name = `${config.service.name}-${config.service.contour}`;
   switch (config.broker) {
+    case "direct":
+      throw new RangeError("Direct mode has no broker");
     case "memory":
       return createMemoryBroker({ hub: context.hub ?? new MemoryHub(), clock });
     case "kafka": {
@@ -53,6 +60,7 @@ export function openBroker(config: Config, context: BrokerContext): Broker {
       return createNatsBroker({
         ...shared,
         name,
+        contour: config.service.contour,
         servers,
         user,
         password,
@@ -85,14 +93,20 @@ export function openSource(config: Config, logger: Logger, clock: Clock): Source
   return createSourceStore({ database: databaseOptions(config), contour: config.service.contour, logger, clock });
 }
 
+/** Nothing connects before the first call. */
+export function openSync(config: Config, logger: Logger, clock: Clock): SyncSource {
+  return createSyncSource({ database: databaseOptions(config), logger, clock });
+}
+
 export function openTarget(config: Config, logger: Logger, clock: Clock): TargetStore {
-  const { critical_tables, consumer } = config;
+  const { consumer } = config;
+  const tables = tablesOf(config);
   return createTargetStore({
     database: databaseOptions(config),
-    tables: critical_tables.length > 0 ? critical_tables.map(({ name }) => name) : null,
+    tables: tables.length > 0 ? tables.map(({ name }) => name) : null,
     contours: consumer.from,
-    leaveUnique: critical_tables.filter((table) => table.on_unique_conflict === "park").map(({ name }) => name),
-    stopOnError: critical_tables.filter((table) => table.on_error === "stop").map(({ name }) => name),
+    leaveUnique: tables.filter((table) => table.on_unique_conflict === "park").map(({ name }) => name),
+    stopOnError: tables.filter((table) => table.on_error === "stop").map(({ name }) => name),
     parking: { maxAttempts: consumer.max_attempts, entries: consumer.parked_limit, bytes: consumer.parked_bytes },
     session: consumer.session,
     maxSkewMs: consumer.max_skew,
@@ -100,4 +114,9 @@ export function openTarget(config: Config, logger: Logger, clock: Clock): Target
     logger,
     clock,
   });
+}
+
+/** @param max connections at a time */
+export function openAdministration(config: Config, logger: Logger, max: number): Admin {
+  return openAdmin({ ...databaseAddress(config), schema: config.database.schema, max, logger });
 }

@@ -6,10 +6,10 @@ import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import process from "node:process";
 import type { MemoryHub } from "../adapters/memory/hub.ts";
-import { openAdmin } from "../adapters/postgres/admin/admin.ts";
 import { startApi } from "./api/server.ts";
 import type { Config } from "./config/config.ts";
-import { databaseAddress } from "./config/database_address.ts";
+import { channelNameOf, tablesOf } from "./config/tables.ts";
+import { targetConfig } from "./config/target.ts";
 import { Backoff } from "./core/backoff.ts";
 import { type Clock, systemClock } from "./core/clock.ts";
 import { isAbort, ReplicatorError } from "./core/errors.ts";
@@ -18,13 +18,16 @@ import { Loops } from "./core/loop.ts";
 import { Metrics } from "./core/metrics.ts";
 import { Closers } from "./core/service.ts";
 import { staleTable } from "./core/stale_table.ts";
+import { startDirect } from "./direct_start.ts";
 import { guardMemory } from "./memory_guard.ts";
 import { Outages, type ServerKind } from "./outages.ts";
 import { NO_COUNTS, ProcessStatus, type StoreCounts } from "./process_status.ts";
-import { openBroker, openSource, openTarget } from "./registry.ts";
+import { openAdministration, openBroker, openSource, openSync, openTarget } from "./registry.ts";
 import { consumerRole } from "./roles/consumer_role.ts";
 import type { Engine } from "./roles/engine.ts";
 import { publisherRole } from "./roles/publisher_role.ts";
+import { syncRole } from "./roles/sync_role.ts";
+import { SyncRequests } from "./sync/requests.ts";
 
 export interface RunOptions {
   readonly config: Config;
@@ -35,6 +38,8 @@ export interface RunOptions {
   readonly clock?: Clock;
   /** The memory brokers of one process share it (demo). */
   readonly hub?: MemoryHub;
+  /** Takes what is to be done on SIGHUP. */
+  onHangup?(listener: () => void): void;
   /** Called when all loops run. */
   onStarted?(started: { readonly port: number; readonly status: ProcessStatus }): void;
 }
@@ -62,10 +67,11 @@ export async function run(options: RunOptions): Promise<void> {
     config,
     version,
     clock,
-    tables: config.critical_tables.map(({ name, topic, conflict }) => ({
-      table: name,
-      channel: topic ?? "changes",
-      conflict,
+    tables: tablesOf(config).map((table) => ({
+      table: table.name,
+      channel: channelNameOf(table),
+      conflict: table.conflict,
+      mode: table.capture === "none" ? ("periodic" as const) : ("trigger" as const),
     })),
     counts: async () => NO_COUNTS,
     metricsText: (report) => metrics.text(report),
@@ -75,22 +81,45 @@ export async function run(options: RunOptions): Promise<void> {
     status.starting = "stopping";
     logger.info({ replicated: status.replicated }, "stopping: finishing what is under way");
   });
+  const requests = new SyncRequests(
+    config.roles.includes("sync") ? config.non_critical_tables.map(({ name }) => name) : [],
+  );
+  options.onHangup?.(() => {
+    logger.info(
+      { tables: requests.tables },
+      requests.tables.length > 0 ? "SIGHUP: polling all tables now" : "SIGHUP: this process polls no table",
+    );
+    requests.askAll();
+  });
   const work = async () => {
-    const api = await startApi({ ...config.api, source: status, logger });
+    const api = await startApi({ ...config.api, source: status, sync: requests, logger });
     closers.add("api", () => api.close());
     logger.info({ api: api.url, roles: config.roles }, "starting");
-    const broker = openBroker(config, { logger, clock, hub: options.hub });
-    closers.add("broker", () => broker.close());
     const owner = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`;
-    const engine: Engine = { config, broker, status, metrics, logger, clock, owner };
+    const engine: Unjoined = { config, status, metrics, logger, clock, owner };
     const watch: Watch = (kind, name, ping) => loops.add(watchServer({ engine, outages, kind, name, ping }, signal));
     loops.add(guardMemory(clock, signal));
-    watch("broker", `broker (${config.broker})`, (until) => broker.ping(until));
-    await startRoles(engine, { loops, closers, watch }, signal);
+    if (config.broker === "direct") {
+      const targetLogger = outages.once(options.logger, "target");
+      const wait = <T>(server: string, step: () => Promise<T>) => waitFor(engine, server, step, signal);
+      const start = { engine, targetLogger, loops, closers, watch, waitFor: wait };
+      const counts = await startDirect(start, signal);
+      status.counts = async () => ({ ...NO_COUNTS, ...(await counts()) });
+    } else {
+      const broker = openBroker(config, { logger, clock, hub: options.hub });
+      closers.add("broker", () => broker.close());
+      watch("broker", `broker (${config.broker})`, (until) => broker.ping(until));
+      await startRoles({ ...engine, broker }, { loops, closers, watch }, signal);
+    }
+    if (config.roles.includes("sync")) {
+      const polls = openSync(config, logger.child({ role: "sync" }), clock);
+      closers.add("polls", () => polls.close());
+      loops.add(...syncRole(engine, polls, requests, signal));
+    }
     if (!signal.aborted) {
       status.starting = null;
       logger.info({ roles: config.roles, broker: config.broker }, "running");
-      loops.add(tellStaleTables(engine, signal));
+      for (const site of [config, targetConfig(config)]) if (site) loops.add(tellStaleTables(site, logger, signal));
       options.onStarted?.({ port: api.port, status });
     }
     await loops.ended();
@@ -121,6 +150,9 @@ function onAbort(signal: AbortSignal, listener: () => void): void {
   else signal.addEventListener("abort", () => listener(), { once: true });
 }
 
+/** What the roles share, before it is known what joins the contours. */
+type Unjoined = Omit<Engine, "broker">;
+
 /** Begins to ask a server every second whether it answers. */
 type Watch = (kind: ServerKind, name: string, ping: (signal: AbortSignal) => Promise<void>) => void;
 
@@ -134,13 +166,21 @@ interface Started {
 async function startRoles(engine: Engine, { loops, closers, watch }: Started, signal: AbortSignal): Promise<void> {
   const { config, status, logger, clock } = engine;
   const counts: (() => Promise<Partial<StoreCounts>>)[] = [];
-  if (config.roles.includes("publisher")) {
+  if (config.roles.includes("publisher") || config.roles.includes("sync")) {
     const store = openSource(config, logger.child({ role: "publisher" }), clock);
     closers.add("source store", () => store.close());
     watch("database", "database", (until) => store.ping(until));
     const { epoch } = await waitFor(engine, "database", () => store.open(signal), signal);
     counts.push(() => store.backlog());
-    loops.add(...(await waitFor(engine, "database", () => publisherRole(engine, store, epoch, signal), signal)));
+    counts.push(async () => ({ snapshots: await store.snapshots() }));
+    loops.add(
+      ...(await waitFor(
+        engine,
+        "database",
+        () => publisherRole(engine, store, epoch, signal, sendsOf(config)),
+        signal,
+      )),
+    );
   }
   if (config.roles.includes("consumer")) {
     const store = openTarget(config, logger.child({ role: "consumer" }), clock);
@@ -153,8 +193,17 @@ async function startRoles(engine: Engine, { loops, closers, watch }: Started, si
   status.counts = async () => Object.assign({}, NO_COUNTS, ...(await Promise.all(counts.map((count) => count()))));
 }
 
+/** A process that only polls sends what it polls, and leaves the rest to publishers. */
+function sendsOf({
+  roles,
+  non_critical_tables,
+}: Config): ((channel: { readonly name: string }) => boolean) | undefined {
+  if (roles.includes("publisher")) return undefined;
+  return ({ name }) => non_critical_tables.some(({ topic }) => topic === name);
+}
+
 /** Tries a step of the start until its server lets it through. @throws what waiting cannot mend, the signal's reason */
-async function waitFor<T>(engine: Engine, server: string, step: () => Promise<T>, signal: AbortSignal): Promise<T> {
+async function waitFor<T>(engine: Unjoined, server: string, step: () => Promise<T>, signal: AbortSignal): Promise<T> {
   const { status, clock, logger } = engine;
   const backoff = new Backoff({ firstMs: 100, maxMs: 2 * PROBE_EVERY_MS });
   for (;;) {
@@ -173,8 +222,8 @@ async function waitFor<T>(engine: Engine, server: string, step: () => Promise<T>
 }
 
 /** Changes of a table whose functions no longer fit may be captured in a slower form, or not at all: worth a line each. */
-async function tellStaleTables({ config, logger }: Engine, signal: AbortSignal): Promise<void> {
-  const admin = openAdmin({ ...databaseAddress(config), schema: config.database.schema, max: 1, logger });
+async function tellStaleTables(config: Config, logger: Logger, signal: AbortSignal): Promise<void> {
+  const admin = openAdministration(config, logger, 1);
   try {
     for (const state of await admin.listTables(signal)) {
       const finding = staleTable(state);
@@ -190,7 +239,7 @@ async function tellStaleTables({ config, logger }: Engine, signal: AbortSignal):
 }
 
 interface Watched {
-  readonly engine: Engine;
+  readonly engine: Unjoined;
   readonly outages: Outages;
   readonly kind: ServerKind;
   readonly name: string;

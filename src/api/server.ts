@@ -3,6 +3,7 @@ import { ReplicatorError } from "../core/errors.ts";
 import type { Logger } from "../core/logger.ts";
 import type { StatusSource } from "../core/status.ts";
 import { createApp } from "./app.ts";
+import type { SyncControl } from "./sync_route.ts";
 
 export interface ApiOptions {
   readonly host: string;
@@ -10,6 +11,7 @@ export interface ApiOptions {
   readonly port: number;
   readonly token?: string | undefined;
   readonly source: StatusSource;
+  readonly sync?: SyncControl | undefined;
   readonly logger: Logger;
 }
 

@@ -11,8 +11,10 @@ import { generateCommand } from "./commands/generate.ts";
 import { parkedCommand } from "./commands/parked.ts";
 import { runCommand } from "./commands/run.ts";
 import { setupCommand } from "./commands/setup.ts";
+import { snapshotCommand } from "./commands/snapshot.ts";
 import { statusCommand } from "./commands/status.ts";
 import { tablesCommand } from "./commands/tables.ts";
+import { verifyCommand } from "./commands/verify.ts";
 import { type Context, define, resultOf } from "./context.ts";
 import { addConfigFlags, failure } from "./session.ts";
 import type { Terminal } from "./terminal.ts";
@@ -49,6 +51,8 @@ export function createProgram(context: Context): Command {
     tablesCommand,
     checkCommand,
     statusCommand,
+    snapshotCommand,
+    verifyCommand,
     parkedCommand,
     conflictsCommand,
     generateCommand,

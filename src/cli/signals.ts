@@ -1,12 +1,15 @@
-/** SIGINT and SIGTERM: the first asks, the second ends at once, and a stop that takes too long is forced (interface §1). */
+/**
+ * SIGINT and SIGTERM: the first asks, the second ends at once, and a stop that takes too long is forced (interface §1).
+ * SIGHUP ends the program as well, unless a command has something to do on it.
+ */
 import process from "node:process";
 
 const NUMBERS = { SIGINT: 2, SIGTERM: 15 } as const;
 type SignalName = keyof typeof NUMBERS;
 
 export interface SignalSource {
-  on(name: SignalName, listener: () => void): unknown;
-  off(name: SignalName, listener: () => void): unknown;
+  on(name: SignalName | "SIGHUP", listener: () => void): unknown;
+  off(name: SignalName | "SIGHUP", listener: () => void): unknown;
 }
 
 export interface SignalOptions {
@@ -24,12 +27,15 @@ export interface Signals {
   readonly signal: AbortSignal;
   /** 128 + the number of the first signal, or null. */
   readonly forcedCode: number | null;
+  /** From now on SIGHUP does this, each time, and ends nothing. */
+  onHangup(listener: () => void): void;
   dispose(): void;
 }
 
 export function watchSignals(options: SignalOptions): Signals {
   const { timeoutMs, say, exit = (code) => process.exit(code), source = process } = options;
   const stop = new AbortController();
+  const hangups: (() => void)[] = [];
   let first: SignalName | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const onSignal = (name: SignalName) => {
@@ -52,8 +58,13 @@ export function watchSignals(options: SignalOptions): Signals {
     get forcedCode() {
       return first === null ? null : 128 + NUMBERS[first];
     },
+    onHangup(listener) {
+      hangups.push(listener);
+      source.on("SIGHUP", listener);
+    },
     dispose() {
       clearTimeout(timer);
+      for (const listener of hangups) source.off("SIGHUP", listener);
       for (const { name, listener } of listeners) source.off(name, listener);
     },
   };

@@ -12,7 +12,9 @@ const root = join(import.meta.dir, "../..");
 
 export type BrokerConfig =
   | { readonly broker: "kafka"; readonly kafka: Record<string, unknown> }
-  | { readonly broker: "nats"; readonly nats: Record<string, unknown> };
+  | { readonly broker: "nats"; readonly nats: Record<string, unknown> }
+  /** Direct mode. */
+  | { readonly target: Record<string, unknown> };
 
 export interface TableConfig {
   readonly name: string;
@@ -57,7 +59,7 @@ export class Contour {
       database: { url: options.configUrl ?? options.url },
       ...options.broker,
       critical_tables: options.tables,
-      consumer: { from: options.from },
+      ...("target" in options.broker ? {} : { consumer: { from: options.from } }),
       ...extra,
     };
     writeFileSync(this.configFile, stringify(this.#config));

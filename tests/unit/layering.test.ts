@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, posix } from "node:path";
 
 const ROOT = join(import.meta.dir, "..", "..");
-const STAGES = ["capture", "publish", "consume", "apply", "sync"];
+const STAGES = ["capture", "publish", "consume", "apply", "sync", "snapshot"];
 const MAY_IMPORT_ADAPTERS = /^src\/(registry\.ts|run\.ts|main\.ts|cli\/)/;
 const CLIENT_LIBRARIES = /^(postgres|kafkajs|@nats-io\/.+)$/;
 const IMPORT =

@@ -51,4 +51,16 @@ describe("Outages", () => {
       "info info",
     ]);
   });
+
+  test("of two databases each outage is told of once, by its own name", () => {
+    const { logger, lines } = listening();
+    const outages = new Outages();
+    const code = "database.unreachable";
+    outages.once(logger).warn({ code }, "source");
+    outages.once(logger, "target").child({ role: "consumer" }).warn({ code }, "target");
+    outages.once(logger, "target").warn({ code }, "target again");
+    expect(outages.over("database")).toBe(true);
+    expect(outages.tell("target")).toBe(false);
+    expect(lines).toEqual(["warn source", "warn target", "debug target again"]);
+  });
 });

@@ -10,7 +10,7 @@ import { plan, tasks } from "../support/plan.ts";
 
 const text = (path: string) => readFileSync(join(ROOT, path), "utf8");
 const manifest = JSON.parse(text("package.json")) as Record<string, Record<string, string>>;
-const COMMANDS = ["demo", "test", "bench", "build", "check", "properties", "simulate", "planted", "release"];
+const COMMANDS = ["demo", "test", "bench", "build", "check", "cluster", "properties", "simulate", "planted", "release"];
 
 describe("package.json", () => {
   test("package.json names exact versions only", () => {

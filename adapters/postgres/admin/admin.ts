@@ -5,10 +5,12 @@ import type {
   ConflictDetail,
   ConflictFilter,
   ConflictLine,
+  DatabaseIdentity,
   DatabaseStatus,
   DiscardedChange,
   Expectations,
   Finding,
+  GeneratedTable,
   GeneratorOptions,
   GeneratorTotals,
   ParkedChange,
@@ -17,16 +19,22 @@ import type {
   ParkedOutcome,
   ParkedSelection,
   SetupOptions,
+  TableOptions,
+  TableShape,
   TableState,
 } from "../../../src/core/admin.ts";
+import type { SnapshotSource } from "../../../src/core/snapshot.ts";
 import { type Database, type DatabaseOptions, openDatabase } from "../connection.ts";
+import { createSnapshotSource } from "../source/snapshot_source.ts";
 import { checkDatabase } from "./check.ts";
 import { conflictDetail, listConflicts } from "./conflicts.ts";
 import { generate, prepareGenerator } from "./generator.ts";
+import { databaseIdentity } from "./identity.ts";
 import { listParked, parkedDetail, parkedOutcomes, retryParked } from "./parked.ts";
 import { discardParked } from "./parked_discard.ts";
 import { installObjects } from "./setup.ts";
 import { databaseStatus } from "./status.ts";
+import { tableShape } from "./table_shape.ts";
 import { addTable, listTables, removeTable } from "./tables.ts";
 
 /** Nothing connects before the first call. @throws ReplicatorError `config.bad_database_url` */
@@ -59,6 +67,12 @@ class PostgresAdmin implements Admin {
   listTables(signal: AbortSignal): Promise<readonly TableState[]> {
     return listTables(this.#db, signal);
   }
+  tableShape(table: string, signal: AbortSignal): Promise<TableShape | null> {
+    return tableShape(this.#db, table, signal);
+  }
+  identity(signal: AbortSignal): Promise<DatabaseIdentity> {
+    return databaseIdentity(this.#db, signal);
+  }
   check(expected: Expectations, signal: AbortSignal): Promise<readonly Finding[]> {
     return checkDatabase(this.#db, expected, signal);
   }
@@ -86,8 +100,15 @@ class PostgresAdmin implements Admin {
   conflictDetail(id: string, signal: AbortSignal): Promise<ConflictDetail> {
     return conflictDetail(this.#db, id, signal);
   }
-  prepareGenerator(signal: AbortSignal): Promise<readonly string[]> {
-    return prepareGenerator(this.#db, signal);
+  snapshot(): SnapshotSource {
+    return createSnapshotSource(this.#db);
+  }
+  prepareGenerator(
+    signal: AbortSignal,
+    tables?: readonly GeneratedTable[],
+    optionsOf?: (table: GeneratedTable) => TableOptions,
+  ): Promise<readonly string[]> {
+    return prepareGenerator(this.#db, signal, tables, optionsOf);
   }
   generate(options: GeneratorOptions, signal: AbortSignal): Promise<GeneratorTotals> {
     return generate(this.#db, options, signal);

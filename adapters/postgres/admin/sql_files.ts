@@ -9,6 +9,11 @@ import sequences from "../../../sql/02da_sequences.sql" with { type: "text" };
 import registration from "../../../sql/02e_registration.sql" with { type: "text" };
 import views from "../../../sql/02f_views.sql" with { type: "text" };
 import namesAndRights from "../../../sql/02g_names_and_rights.sql" with { type: "text" };
+import periodic from "../../../sql/02h_periodic.sql" with { type: "text" };
+import pollFunctions from "../../../sql/02ha_poll_functions.sql" with { type: "text" };
+import syncRuns from "../../../sql/02hb_sync_runs.sql" with { type: "text" };
+import snapshot from "../../../sql/02i_snapshot.sql" with { type: "text" };
+import snapshotChunks from "../../../sql/02ia_snapshot_chunks.sql" with { type: "text" };
 
 export const SQL_FILES: readonly { readonly name: string; readonly text: string }[] = [
   { name: "01_create_tables.sql", text: tables },
@@ -20,5 +25,10 @@ export const SQL_FILES: readonly { readonly name: string; readonly text: string 
   { name: "02da_sequences.sql", text: sequences },
   { name: "02e_registration.sql", text: registration },
   { name: "02f_views.sql", text: views },
+  { name: "02h_periodic.sql", text: periodic },
+  { name: "02ha_poll_functions.sql", text: pollFunctions },
+  { name: "02hb_sync_runs.sql", text: syncRuns },
+  { name: "02i_snapshot.sql", text: snapshot },
+  { name: "02ia_snapshot_chunks.sql", text: snapshotChunks },
   { name: "02g_names_and_rights.sql", text: namesAndRights },
 ];

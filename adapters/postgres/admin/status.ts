@@ -2,6 +2,7 @@
 import type { DatabaseStatus } from "../../../src/core/admin.ts";
 import { type Database, quoteIdentifier } from "../connection.ts";
 import { backlog } from "../source/backlog.ts";
+import { snapshotStatus } from "../source/snapshot_source.ts";
 import { inboxCounts } from "../target/parking/parking_counts.ts";
 import { listTables } from "./tables.ts";
 
@@ -22,10 +23,17 @@ export async function databaseStatus(db: Database, signal: AbortSignal): Promise
   return {
     contour: row.contour,
     last_lsn: waiting.lastQueueId,
+    settled_lsn: waiting.settledQueueId,
     last_sync_time: row.last_sync_time,
     unpublished: waiting.unpublished,
     lag_seconds: waiting.oldestSeconds,
     ...(await inboxCounts(db, quoteIdentifier(db.schema), TIMEOUT_MS)),
-    tables: tables.map(({ table, channel, conflict }) => ({ table, channel, conflict })),
+    snapshots: await snapshotStatus(db),
+    tables: tables.map(({ table, channel, conflict, capture }) => ({
+      table,
+      channel,
+      conflict,
+      mode: capture === "none" ? "periodic" : "trigger",
+    })),
   };
 }

@@ -29,6 +29,8 @@ export async function addTable(
     capture: options.capture,
     conflict: options.conflict,
     exclude_columns: options.excludeColumns,
+    stamp: options.stamp,
+    columns: options.columns,
     dry_run: dryRun || undefined,
   });
   const statement = `SELECT line FROM "replicator".setup_table_for_replication($1::text::regclass, $2::text::jsonb) AS t(line)`;
@@ -107,7 +109,8 @@ async function longerDeadline(connection: Connection): Promise<void> {
   await connection.query("SELECT set_config('statement_timeout', $1, true)", [String(TIMEOUT_MS)]);
 }
 
-async function resolveName(
+/** The table's name with its schema, quoted. @throws ReplicatorError `tables.bad_name` */
+export async function resolveName(
   db: Database,
   table: string,
   run: { readonly action: string; readonly signal: AbortSignal },

@@ -1,11 +1,15 @@
 /** `replicator check`: findings about database and broker, each with the command that mends it. */
 import type { Command } from "commander";
 import { channelsOf } from "../../config/channels.ts";
-import type { Admin, Expectations, Finding } from "../../core/admin.ts";
+import type { Role } from "../../config/config.ts";
+import { tablesOf } from "../../config/tables.ts";
+import type { Expectations, Finding } from "../../core/admin.ts";
 import { ReplicatorError } from "../../core/errors.ts";
 import { silentLogger } from "../../core/logger.ts";
+import { refuseSameDatabase } from "../../direct/same_database.ts";
 import { type Context, define } from "../context.ts";
-import { type Session, withAdmin } from "../session.ts";
+import type { Session } from "../session.ts";
+import { prefix, type Site, withSites } from "../sites.ts";
 
 /** A broker that does not answer within it is a finding. */
 const BROKER_DEADLINE_MS = 10_000;
@@ -20,35 +24,62 @@ export function checkCommand(program: Command, context: Context): void {
     .option("--json", "One JSON array");
   const needs = { contour: true, database: true, broker: true, run: true };
   define(command, async () =>
-    withAdmin({ ...context, command, needs }, async (session, admin) => {
-      const [database, broker] = await Promise.all([
-        admin.check(expectations(session), session.signal),
-        checkBroker(session),
-      ]);
-      const findings = [...database, ...broker];
-      report(session, admin, findings, command.opts().json === true);
+    withSites({ ...context, command, needs }, async (session, sites) => {
+      const checks = sites.map(async (site) => {
+        const findings = await site.admin.check(expectations(site), session.signal);
+        return findings.map((finding) => ({ ...finding, message: `${prefix(site)}${finding.message}` }));
+      });
+      const broker = session.config.broker === "direct" ? checkTwo(session, sites) : checkBroker(session);
+      const findings = (await Promise.all([...checks, broker])).flat();
+      const joined = session.config.broker === "direct" ? [] : [session.config.broker];
+      const where = [...sites.map(({ admin }) => admin.label), ...joined].join(" and ");
+      report(session, where, findings, command.opts().json === true);
       return findings.some(({ severity }) => severity === "blocking") ? EXIT_FINDING : 0;
     }),
   );
 }
 
-function expectations({ config }: Session): Expectations {
+function expectations({ side, config }: Site): Expectations {
   return {
     contour: config.service.contour,
-    contours: [...new Set([config.service.contour, ...config.consumer.from])].sort(),
-    roles: config.roles,
+    // In direct mode only one of the two writes.
+    contours:
+      side === null ? [...new Set([config.service.contour, ...config.consumer.from])].sort() : [config.service.contour],
+    roles: side === null ? rightsOf(config.roles) : side === "source" ? ["publisher"] : ["consumer"],
     session: config.consumer.session,
     queueWarnBytes: config.queue.warn_size,
-    tables: config.critical_tables.map(
-      ({ name, primary_key: primaryKey, capture, conflict, exclude_columns: excludeColumns }) => ({
+    tables: tablesOf(config).map(
+      ({ name, primary_key: primaryKey, capture, conflict, exclude_columns: excludeColumns, stamp, columns }) => ({
         name,
         primaryKey,
         capture,
         conflict,
         excludeColumns,
+        stamp,
+        columns,
       }),
     ),
   };
+}
+
+/** The roles of the database that they need: polling is part of publishing. */
+function rightsOf(roles: readonly Role[]): Expectations["roles"] {
+  return [...new Set(roles.map((role) => (role === "sync" ? "publisher" : role)))];
+}
+
+/** That source and target are two databases. Whether they answer their own checks say. */
+async function checkTwo({ signal }: Session, sites: readonly Site[]): Promise<readonly Finding[]> {
+  try {
+    const [source, target] = await Promise.all(
+      sites.map(async ({ admin }) => ({ label: admin.label, ...(await admin.identity(signal)) })),
+    );
+    if (source && target) refuseSameDatabase(source, target);
+    return [];
+  } catch (error) {
+    if (signal.aborted || !(error instanceof ReplicatorError)) throw error;
+    if (error.code !== "direct.same_database") return [];
+    return [{ severity: "blocking", code: error.code, message: error.message, remedy: error.remedy ?? "" }];
+  }
 }
 
 async function checkBroker({ config, engine, signal }: Session): Promise<readonly Finding[]> {
@@ -83,12 +114,7 @@ async function checkBroker({ config, engine, signal }: Session): Promise<readonl
 
 const COLOURS = { blocking: "31", warning: "33", info: "36" } as const;
 
-function report(
-  { terminal, redact, config }: Session,
-  admin: Admin,
-  findings: readonly Finding[],
-  json: boolean,
-): void {
+function report({ terminal, redact }: Session, where: string, findings: readonly Finding[], json: boolean): void {
   if (json) {
     terminal.out(redact(JSON.stringify(findings, null, 2)));
     return;
@@ -98,7 +124,6 @@ function report(
     terminal.say(redact(`${label}  ${message}  [${code}]${remedy === "" ? "" : `\n    ${remedy}`}`));
   }
   const blocking = findings.filter(({ severity }) => severity === "blocking").length;
-  const where = `${admin.label} and ${config.broker}`;
   terminal.say(
     blocking === 0
       ? `Nothing blocks replication: checked ${where}`

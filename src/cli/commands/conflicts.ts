@@ -3,7 +3,8 @@ import type { Command } from "commander";
 import { parseDuration } from "../../config/leaf.ts";
 import type { Admin, ConflictColumn, ConflictDetail, ConflictLine } from "../../core/admin.ts";
 import { type Context, define } from "../context.ts";
-import { inputError, type Session, withAdmin } from "../session.ts";
+import { inputError, type Session } from "../session.ts";
+import { withApplying } from "../sites.ts";
 import { drawTable } from "../table.ts";
 
 const NEEDS = { database: true };
@@ -23,7 +24,7 @@ export function conflictsCommand(program: Command, context: Context): void {
     .option("--limit <n>", `At most so many (default: ${SHOWN}, at most ${MOST})`)
     .option("--json", "One JSON array");
   define(list, async () =>
-    withAdmin({ ...context, command: list, needs: NEEDS }, (session, admin) => listConflicts(session, admin, list)),
+    withApplying({ ...context, command: list, needs: NEEDS }, (session, admin) => listConflicts(session, admin, list)),
   );
 
   const show = conflicts
@@ -32,7 +33,7 @@ export function conflictsCommand(program: Command, context: Context): void {
     .description("Everything about one: the row here and the row that came, side by side")
     .option("--json", "One JSON object");
   define(show, async () =>
-    withAdmin({ ...context, command: show, needs: NEEDS }, async ({ signal, terminal }, admin) => {
+    withApplying({ ...context, command: show, needs: NEEDS }, async ({ signal, terminal }, admin) => {
       const conflict = await admin.conflictDetail(idOf(show.args[0] ?? ""), signal);
       terminal.out(show.opts().json === true ? JSON.stringify(conflict, null, 2) : drawConflict(conflict));
       return 0;

@@ -2,7 +2,8 @@
 import type { Command } from "commander";
 import type { Admin, ParkedChange, ParkedOutcome, ParkedSelection } from "../../core/admin.ts";
 import { type Context, define } from "../context.ts";
-import { inputError, type Session, withAdmin } from "../session.ts";
+import { inputError, type Session } from "../session.ts";
+import { withApplying } from "../sites.ts";
 import { drawTable } from "../table.ts";
 
 const NEEDS = { database: true };
@@ -22,7 +23,7 @@ export function parkedCommand(program: Command, context: Context): void {
     .option("--dead", "Only dead letters: they have used up their attempts and wait for a person")
     .option("--json", "One JSON array");
   define(list, async () =>
-    withAdmin({ ...context, command: list, needs: NEEDS }, (session, admin) => listChanges(session, admin, list)),
+    withApplying({ ...context, command: list, needs: NEEDS }, (session, admin) => listChanges(session, admin, list)),
   );
 
   const show = parked
@@ -31,7 +32,7 @@ export function parkedCommand(program: Command, context: Context): void {
     .description("Everything about one: the row, the error, what unblocks it")
     .option("--json", "One JSON object");
   define(show, async () =>
-    withAdmin({ ...context, command: show, needs: NEEDS }, async ({ signal, terminal }, admin) => {
+    withApplying({ ...context, command: show, needs: NEEDS }, async ({ signal, terminal }, admin) => {
       const [id = ""] = idsOf(show.args);
       const change = await admin.parkedDetail(id, signal);
       if (show.opts().json === true) terminal.out(JSON.stringify(change, null, 2));
@@ -48,7 +49,7 @@ export function parkedCommand(program: Command, context: Context): void {
     .option("--all", "All there are")
     .option("--json", "One JSON array");
   define(retry, async () =>
-    withAdmin({ ...context, command: retry, needs: NEEDS }, (session, admin) => retryChanges(session, admin, retry)),
+    withApplying({ ...context, command: retry, needs: NEEDS }, (session, admin) => retryChanges(session, admin, retry)),
   );
 
   const discard = parked
@@ -58,7 +59,9 @@ export function parkedCommand(program: Command, context: Context): void {
     .option("--yes", "Do not ask")
     .option("--json", "One JSON array");
   define(discard, async () =>
-    withAdmin({ ...context, command: discard, needs: NEEDS }, (session, admin) => discardAll(session, admin, discard)),
+    withApplying({ ...context, command: discard, needs: NEEDS }, (session, admin) =>
+      discardAll(session, admin, discard),
+    ),
   );
 }
 

@@ -12,10 +12,10 @@ export function runCommand(program: Command, context: Context): void {
     withSession(
       { ...context, command, needs: { contour: true, database: true, broker: true, run: true } },
       async (session) => {
-        const { config, logger, signal, engine, loaded } = session;
+        const { config, logger, signal, signals, engine, loaded } = session;
         logger.info({ file: loaded.file, roles: config.roles, broker: config.broker }, "configuration read");
         try {
-          await engine.run(config, { signal, logger });
+          await engine.run(config, { signal, onHangup: signals.onHangup, logger });
           return 0;
         } catch (error) {
           // The log is where whoever runs a service looks: the end of it says why.

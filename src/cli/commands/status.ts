@@ -1,6 +1,7 @@
 /** `replicator status`: the API of the running process is asked, else the database. */
 import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
+import { targetConfig } from "../../config/target.ts";
 import { isAbort, ReplicatorError } from "../../core/errors.ts";
 import { type StatusReport, suspendedBy } from "../../core/status.ts";
 import { VERSION } from "../../core/version.ts";
@@ -28,15 +29,19 @@ export function statusCommand(program: Command, context: Context): void {
   );
 }
 
-/** Null where the port is only known to the process. */
-function apiUrl({ api }: Config): string | null {
+/** Where the process of this configuration answers; null where the port is only known to the process. */
+export function apiUrl({ api }: Config): string | null {
   if (api.port === 0) return null;
   const host = api.host === "0.0.0.0" ? "127.0.0.1" : api.host === "::" ? "::1" : api.host;
   return `http://${host.includes(":") ? `[${host}]` : host}:${api.port}`;
 }
 
 /** Null when nobody of ours answers there. @throws ReplicatorError `status.token_refused` */
-async function askProcess(url: string, token: string | undefined, signal: AbortSignal): Promise<StatusReport | null> {
+export async function askProcess(
+  url: string,
+  token: string | undefined,
+  signal: AbortSignal,
+): Promise<StatusReport | null> {
   const headers: Record<string, string> = token === undefined ? {} : { Authorization: `Bearer ${token}` };
   try {
     const response = await fetch(`${url}/status`, {
@@ -74,13 +79,19 @@ async function askDatabase({ config, engine, logger, signal }: Session, url: str
       remedy: "Start it (replicator run), name its port (--api-port), or configure the database (DATABASE_URL)",
     });
   }
+  const target = targetConfig(config);
   const admin = engine.openAdmin(config, logger);
+  const applying = target ? engine.openAdmin(target, logger) : null;
   try {
-    const known = await admin.status(signal);
+    const here = await admin.status(signal);
+    // In direct mode it is the target where changes are parked and conflicts settled.
+    const there = applying ? await applying.status(signal) : here;
+    const { parked, dead, parkedSince, parkedTables, conflicts, last_sync_time } = there;
+    const known = { ...here, parked, dead, parkedSince, parkedTables, conflicts, last_sync_time };
     const { lag_warning, lag_critical } = config.alerts;
     const lag = known.lag_seconds * 1_000;
     return {
-      last_lsn: known.last_lsn,
+      last_lsn: target ? known.settled_lsn : known.last_lsn,
       last_sync_time: known.last_sync_time,
       records_replicated: 0,
       error_count: 0,
@@ -102,9 +113,10 @@ async function askDatabase({ config, engine, logger, signal }: Session, url: str
       alerts: [],
       channels: [],
       tables: known.tables,
+      snapshots: known.snapshots,
     };
   } finally {
-    await admin.close();
+    await Promise.all([admin.close(), applying?.close()]);
   }
 }
 
@@ -147,5 +159,26 @@ function drawStatus(report: StatusReport): string {
       ),
     );
   }
+  const polled = report.tables.filter(({ mode }) => mode === "periodic");
+  if (polled.length > 0) {
+    const rows = polled.map((one) => [
+      one.table,
+      one.last_sync ?? "",
+      one.next_sync ?? "",
+      one.last_rows === undefined ? "" : String(one.last_rows),
+      one.trouble ?? "",
+    ]);
+    parts.push(drawTable(["polled table", "last sync", "next sync", "rows", "trouble"], rows));
+  }
+  const snapshots = (report.snapshots ?? []).map((one) => [
+    one.table,
+    one.state,
+    String(one.rows_done),
+    one.state === "done" ? String(one.rows_done) : String(Math.max(one.rows_done, one.rows_estimated)),
+    one.requested_by,
+    one.finished_at ?? one.started_at ?? "",
+  ]);
+  if (snapshots.length > 0)
+    parts.push(drawTable(["snapshot of", "state", "rows", "of", "requested by", "finished, or started"], snapshots));
   return parts.join("\n\n");
 }

@@ -3,7 +3,17 @@ import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test
 import { createHash } from "node:crypto";
 import { freshDatabase, sharedPostgres } from "../../servers/postgres.ts";
 import { describeWith } from "../../support/needs.ts";
-import { CONTOUR, chunksOf, cutter, eventsOf, makeSource, mustCut, PAYMENTS, type Source } from "./source_fixture.ts";
+import {
+  CONTOUR,
+  chunksOf,
+  cutter,
+  eventsOf,
+  makeSource,
+  mustCut,
+  PAYMENTS,
+  type Source,
+  USERS,
+} from "./source_fixture.ts";
 
 setDefaultTimeout(120_000);
 const signal = new AbortController().signal;
@@ -39,7 +49,7 @@ describeWith("postgres", "The events of a cut", () => {
     expect(event?.table).toBe('public."Pay ""ments"');
     expect(
       event?.body.endsWith(
-        `,"key":${event.key},"version":7,"updated_at":"2026-01-01T00:00:00.123456+00:00","updated_by":"active","data":${data}}`,
+        `,"key":${event.key},"version":7,"updated_at":"2026-01-01T00:00:00.123456+00:00","updated_by":"active","stamp":["version","changed","by"],"data":${data}}`,
       ),
     ).toBe(true);
     const id = createHash("md5").update(`${CONTOUR}:1:${event?.queue_id}:0`).digest("hex");
@@ -50,6 +60,18 @@ describeWith("postgres", "The events of a cut", () => {
       operation: "INSERT",
       source: { contour: CONTOUR, queue_id: event?.queue_id, cut_no: "1" },
     });
+  });
+
+  test("I13: name the stamp's columns only where they are not the usual ones: the bytes of all others stay as they were", async () => {
+    const store = await source.store();
+    await store.setLayout([
+      { name: "changes", partitions: 1, tables: [] },
+      { name: "users_changes", partitions: 1, tables: ["users"] },
+    ]);
+    const stamp = '"version":7,"updated_at":"2026-01-01T00:00:00+00:00","updated_by":"active"';
+    await source.app.execute(`${INSERT} VALUES ($1, 'I', 1, $2, null)`, [USERS, `{"id":1,${stamp}}`]);
+    const [event] = await eventsOf(store, await mustCut(store, await cutter(store)), "users_changes");
+    expect(event?.body.endsWith(`,"key":{"id":1},${stamp},"data":{"id":1,${stamp}}}`)).toBe(true);
   });
 
   test("are one a row of packed chunks, with queue ids and old rows in step", async () => {

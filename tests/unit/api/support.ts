@@ -37,4 +37,5 @@ export const report: StatusReport = {
     },
   ],
   tables: [{ table: "users", channel: "changes", conflict: "version" }],
+  snapshots: [],
 };

@@ -33,6 +33,18 @@ describe("signals", () => {
     expect(said[0]).toContain("service.shutdown_timeout");
   });
 
+  test("SIGHUP does what was asked, each time, and ends nothing; nobody hears it before and after", () => {
+    const { signals, codes } = watch(1_000);
+    expect(source.listenerCount("SIGHUP")).toBe(0);
+    let heard = 0;
+    signals.onHangup(() => heard++);
+    source.emit("SIGHUP");
+    source.emit("SIGHUP");
+    expect([heard, signals.signal.aborted, codes.length]).toEqual([2, false, 0]);
+    signals.dispose();
+    expect(source.listenerCount("SIGHUP")).toBe(0);
+  });
+
   test("dispose takes the handlers away", () => {
     const before = source.listenerCount("SIGTERM");
     const { signals } = watch(1_000);

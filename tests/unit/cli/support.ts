@@ -25,6 +25,8 @@ export function fakeAdmin(parts: Partial<Admin>): Admin {
     addTable: refuse("addTable"),
     removeTable: refuse("removeTable"),
     listTables: refuse("listTables"),
+    tableShape: refuse("tableShape"),
+    identity: refuse("identity"),
     check: refuse("check"),
     status: refuse("status"),
     parked: refuse("parked"),
@@ -34,6 +36,9 @@ export function fakeAdmin(parts: Partial<Admin>): Admin {
     discardParked: refuse("discardParked"),
     conflicts: refuse("conflicts"),
     conflictDetail: refuse("conflictDetail"),
+    snapshot: () => {
+      throw new Error("snapshot was not expected");
+    },
     prepareGenerator: refuse("prepareGenerator"),
     generate: refuse("generate"),
     close: async () => {},
@@ -48,6 +53,9 @@ export function fakeEngine(parts: Partial<Engine>): Engine {
     },
     openBroker: () => {
       throw new Error("openBroker was not expected");
+    },
+    openVerifySide: () => {
+      throw new Error("openVerifySide was not expected");
     },
     run: refuse("run"),
     demo: refuse("demo"),

@@ -17,7 +17,7 @@ describe("documents made from the declarations", () => {
 
   test("the example is a configuration that runs", () => {
     const { config } = load({ yaml: exampleYaml(), needs: RUN });
-    expect(config.roles).toEqual(["publisher", "consumer"]);
+    expect(config.roles).toEqual(["publisher", "consumer", "sync"]);
     expect(config.kafka.brokers).toEqual(["localhost:9092"]);
   });
 

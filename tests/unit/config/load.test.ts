@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { ReplicatorError } from "../../../src/core/errors.ts";
-import { BASE, load, problems, RUN } from "./support.ts";
+import { BASE, load, RUN } from "./support.ts";
 
 describe("loadConfig", () => {
   test("a flag wins over the environment, that over the file, that over the default", () => {
@@ -75,9 +75,18 @@ critical_tables:
         exclude_columns: [],
       },
     ]);
-    const polled = `${yaml}non_critical_tables:\n  - name: products\n    replication_mode: periodic\n`;
-    expect(problems({ yaml: polled })).toEqual([
-      "r.yaml:11: non_critical_tables: comes with periodic sync, which this version does not have: leave it out",
+    const polled = `${yaml}non_critical_tables:
+  - name: products
+    topic: products_changes_periodic
+    primary_key: [id]
+    replication_mode: periodic
+    sync_interval: 10m
+  - name: sales.categories
+`;
+    const tables = load({ yaml: polled }).config.non_critical_tables;
+    expect(tables.map(({ name, topic, sync_interval, conflict }) => [name, topic, sync_interval, conflict])).toEqual([
+      ["products", "products_changes_periodic", 600_000, "latest"],
+      ["sales.categories", "sales.categories_changes_periodic", 300_000, "latest"],
     ]);
   });
 
@@ -89,6 +98,8 @@ critical_tables:
       "consumer",
     ]);
     expect(load({ environment }).config.roles).toEqual([]);
+    const yaml = "non_critical_tables: [{ name: products }]";
+    expect(load({ yaml, environment: BASE, needs: RUN }).config.roles).toEqual(["publisher", "sync"]);
   });
 
   test("the consumer group is named after the contour unless it is set", () => {

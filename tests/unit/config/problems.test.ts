@@ -64,20 +64,41 @@ publisher: { frame_size: 2MB, poll_interval: 5 }
     expect(one("database: { url: 'pg://u:hunter2@h/d' }")[0]).not.toContain("hunter2");
   });
 
-  test("what later versions bring is refused by name, never parsed and ignored", () => {
-    const cases: [string, string][] = [
-      ["sync: { overlap: 5s }", "sync"],
-      ["target: { url: postgres://x }", "target"],
-      ["non_critical_tables: []", "non_critical_tables"],
-      ["critical_tables: [{ name: a, replication_mode: periodic }]", "critical_tables[0].replication_mode"],
-      ["role: sync", "role[0]"],
-    ];
-    for (const [yaml, path] of cases) {
-      const found = one(yaml);
-      expect(found).toHaveLength(1);
-      expect(found[0]).toStartWith(`r.yaml:1: ${path}: `);
-      expect(found[0]).toContain("which this version does not have");
-    }
+  test("what stands in the list of the other kind of table is said where it belongs", () => {
+    const polled = "is of polled tables: list this table under non_critical_tables";
+    const captured = "is of tables that triggers capture: list this table under critical_tables, or leave it out";
+    expect(one("critical_tables: [{ name: a, replication_mode: periodic }]")).toEqual([
+      `r.yaml:1: critical_tables[0].replication_mode: "periodic" ${polled}`,
+    ]);
+    expect(one("critical_tables: [{ name: a, sync_interval: 5m }]")).toEqual([
+      `r.yaml:1: critical_tables[0].sync_interval: ${polled}`,
+    ]);
+    expect(one("non_critical_tables: [{ name: a, capture: row }]")).toEqual([
+      `r.yaml:1: non_critical_tables[0].capture: ${captured}`,
+    ]);
+  });
+
+  test("a table is captured or polled, once, and a polled one has a topic of its own", () => {
+    expect(one("critical_tables: [{ name: a }]\nnon_critical_tables:\n  - name: public.A")).toEqual([
+      'r.yaml:3: non_critical_tables[0].name: names "public.A", which stands in critical_tables[0] as well: a table is either captured or polled',
+    ]);
+    expect(one("non_critical_tables:\n  - name: a\n  - name: a\n    topic: other")).toEqual([
+      'r.yaml:3: non_critical_tables[1].name: names "a" a second time',
+    ]);
+    expect(one("critical_tables: [{ name: b, topic: a_changes_periodic }]\nnon_critical_tables:\n  - name: a")).toEqual(
+      [
+        'r.yaml:3: non_critical_tables[0].topic: is "a_changes_periodic", which critical_tables[0] ("b") has as well: a polled table needs a topic of its own',
+      ],
+    );
+    expect(one("non_critical_tables:\n  - name: a\n    columns: { version: x, updated_at: x }")).toEqual([
+      "r.yaml:3: non_critical_tables[0].columns: names one column twice: x, x",
+    ]);
+  });
+
+  test("role sync needs a table to poll", () => {
+    expect(problems({ environment: { ...BASE, ROLE: "sync" }, needs: RUN })).toEqual([
+      "non_critical_tables: is missing, expected the tables that role sync polls",
+    ]);
   });
 
   test("a file that is no YAML says where, a key written twice too", () => {
