@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 BOOTSTRAP = node tools/bootstrap.mjs
 export JOBS SEED HISTORIES FROM FAULT NARROWING PROPERTY_SEED PROPERTY_PATH
 
-.PHONY: demo test bench build check properties simulate planted release clean
+.PHONY: demo test bench build check cluster properties simulate planted release clean
 demo:
 	@$(BOOTSTRAP) postgres:17
 	@bun src/main.ts demo $(ARGS)
@@ -24,6 +24,11 @@ build:
 check:
 	@$(BOOTSTRAP)
 	@bun tests/run.ts static
+
+# make cluster ARGS="nats --port-base 21000"
+cluster:
+	@$(BOOTSTRAP)
+	@bun tools/cluster.ts $(ARGS)
 
 # make properties RUNS=1000000
 properties:
