@@ -1,8 +1,12 @@
 /** Topics: made when they are missing, left alone when they are there. */
+import { ConfigResourceTypes } from "kafkajs";
 import type { Channel } from "../../src/core/channel.ts";
 import { ReplicatorError } from "../../src/core/errors.ts";
 import type { AdminConnection } from "./admin.ts";
 import { DEFAULT_RETENTION_MS, type KafkaContext, MAX_MESSAGE_BYTES, topicName } from "./options.ts";
+
+const MOST_REPLICAS = 3;
+const DEFAULT_REPLICAS = "default.replication.factor";
 
 /** Number of partitions, or null when the topic does not exist. @throws ReplicatorError */
 export async function partitionsOf(admin: AdminConnection, topic: string, signal: AbortSignal): Promise<number | null> {
@@ -28,11 +32,15 @@ export async function ensureTopic(
   let found = await partitionsOf(admin, topic, signal);
   if (found === null) {
     const { brokers } = await admin.call("describe the cluster", signal, (client) => client.describeCluster());
-    const replicas = context.topic.replicationFactor ?? Math.min(3, brokers.length);
+    const usual = Math.max(brokers.length, await usualReplicas(admin, brokers[0]?.nodeId, signal));
+    const replicas = context.topic.replicationFactor ?? Math.min(MOST_REPLICAS, usual);
     const created = await createTopic(context, admin, channel, replicas, signal).catch((error: unknown) => {
       const refused = error instanceof ReplicatorError && error.code === "broker.bad_replication_factor";
       // Brokers that have just started are fenced for a moment, and then even one replica is too many.
       if (refused && replicas <= brokers.length) throw notReady(topic, error);
+      // A broker that is away comes back; a topic with fewer copies would stay as it is.
+      if (refused && replicas <= Math.max(usual, context.brokers.length))
+        throw tooFewBrokers(topic, { replicas, brokers: brokers.length }, error);
       throw error;
     });
     if (created) context.logger.info({ topic, partitions: channel.partitions, replicas }, `created topic "${topic}"`);
@@ -40,6 +48,27 @@ export async function ensureTopic(
     if (found === null) throw notReady(topic);
   }
   if (found < channel.partitions) throw tooFewPartitions(context, topic, found, channel.partitions);
+}
+
+/**
+ * How many copies topics have in this cluster unless their maker says otherwise: brokers that are down are not in the
+ * metadata, and this tells that there are more. 1 where the broker does not say.
+ */
+async function usualReplicas(admin: AdminConnection, broker: number | undefined, signal: AbortSignal): Promise<number> {
+  if (broker === undefined) return 1;
+  const asked = { type: ConfigResourceTypes.BROKER, name: String(broker), configNames: [DEFAULT_REPLICAS] };
+  try {
+    const { resources } = await admin.call("ask for the broker's settings", signal, (client) =>
+      client.describeConfigs({ includeSynonyms: false, resources: [asked] }),
+    );
+    return (
+      Number(resources[0]?.configEntries.find(({ configName }) => configName === DEFAULT_REPLICAS)?.configValue) || 1
+    );
+  } catch (error) {
+    // Who may not read settings may still create topics.
+    if (error instanceof ReplicatorError && error.code === "broker.not_authorized") return 1;
+    throw error;
+  }
 }
 
 /** False when it exists by now. */
@@ -71,6 +100,22 @@ function notReady(topic: string, cause?: unknown): ReplicatorError {
     message: `Cannot create topic "${topic}": the cluster is not ready`,
     retry: "backoff",
     fault: "environment",
+    cause,
+  });
+}
+
+function tooFewBrokers(
+  topic: string,
+  { replicas, brokers }: { readonly replicas: number; readonly brokers: number },
+  cause: unknown,
+): ReplicatorError {
+  return new ReplicatorError({
+    code: "broker.too_few_brokers",
+    message: `Cannot create topic "${topic}" with ${replicas} copies: ${brokers} of the brokers are up`,
+    retry: "backoff",
+    fault: "environment",
+    facts: { topic, replicas, brokers },
+    remedy: "Start the brokers that are down, or ask for fewer copies: kafka.topic.replication_factor",
     cause,
   });
 }

@@ -1,4 +1,7 @@
-/** The Broker port over NATS JetStream: one stream a contour, one subject a channel and partition. */
+/**
+ * The Broker port over NATS JetStream: one stream a contour, placed in that contour's cluster, one subject a channel and
+ * partition. Where gateways join clusters, a contour reads the mirror in its own cluster.
+ */
 import { Backoff } from "../../src/core/backoff.ts";
 import type { Broker, BrokerFinding, Claim, Feed, Lag, Position, Publisher } from "../../src/core/broker.ts";
 import { type Channel, channelLabel } from "../../src/core/channel.ts";
@@ -12,6 +15,7 @@ import { channelSubject, feedContour, partitionSubject, streamName } from "./nam
 import { DEFAULT_STREAM, type NatsOptions } from "./options.ts";
 import { asFinding, preflight } from "./preflight.ts";
 import { NatsPublisher } from "./publisher.ts";
+import { SourceLogs } from "./source_log.ts";
 import { ensureStream } from "./stream.ts";
 import { abortError, untilAborted } from "./waits.ts";
 
@@ -27,6 +31,7 @@ export class NatsBroker implements Broker {
   readonly kind = "nats";
   readonly #options: NatsOptions;
   readonly #link: NatsLink;
+  readonly #logs: SourceLogs;
   readonly #publishers = new Set<NatsPublisher>();
   readonly #claims = new Set<NatsClaim>();
   /** Contours whose stream this process has made or found: it makes them again when they vanish. */
@@ -36,6 +41,7 @@ export class NatsBroker implements Broker {
   constructor(options: NatsOptions) {
     this.#options = options;
     this.#link = new NatsLink(options);
+    this.#logs = new SourceLogs(this.#link, options);
   }
 
   async ensureChannel(channel: Channel, signal: AbortSignal): Promise<void> {
@@ -75,7 +81,8 @@ export class NatsBroker implements Broker {
   }
 
   claims(feed: Feed, group: string, signal: AbortSignal): AsyncIterable<Claim> {
-    return claimPartitions({ link: this.#link, options: this.#options, feed, group, live: this.#claims }, signal);
+    const shared = { link: this.#link, options: this.#options, logs: this.#logs, live: this.#claims };
+    return claimPartitions({ ...shared, feed, group }, signal);
   }
 
   async lag(feed: Feed, partition: number, position: Position | null): Promise<Lag> {
@@ -83,7 +90,10 @@ export class NatsBroker implements Broker {
     const subject = partitionSubject(feed.name, feed.partitions, partition);
     try {
       return await this.#answer(
-        (signal) => this.#link.api(signal, (manager) => subjectLag(manager, stream, subject, position)),
+        (signal) =>
+          this.#link.api(signal, (manager) =>
+            subjectLag(manager, { stream, subject, home: this.#link.home }, position),
+          ),
         `count the lag of "${subject}"`,
       );
     } catch (error) {
@@ -134,9 +144,7 @@ export class NatsBroker implements Broker {
   }
 
   async #ensure(channel: Channel, stop: AbortSignal): Promise<void> {
-    await this.#link.api(stop, (manager) =>
-      ensureStream(manager, this.#options, channel.contour, this.#link.clusterSize),
-    );
+    await this.#link.api(stop, (manager) => ensureStream(manager, this.#options, channel.contour, this.#link.home));
   }
 
   /** An answer within its time, or a ReplicatorError that says why there is none. */

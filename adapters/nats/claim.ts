@@ -9,12 +9,16 @@ import { type Durable, type DurableRequest, durableState, openDurable, takenOver
 import { apiCode, NOT_FOUND, natsError } from "./errors.ts";
 import type { NatsOptions } from "./options.ts";
 import { type PullEnd, PullSession } from "./pull.ts";
+import type { SourceLog, SourceLogs } from "./source_log.ts";
 import { standsStill } from "./standstill.ts";
-import { findStream, nextMessage, streamIdentity } from "./stream.ts";
+import { sequenceOf, startSequence } from "./start_sequence.ts";
+import { nextMessage } from "./stream.ts";
 import { decodeHeaders } from "./wire.ts";
 
 /** What fails for so long is said aloud: by then it is not a server that restarts. */
 const SAY_AFTER_MS = 10_000;
+/** How often a reader behind a gateway looks whether the mirror, or its origin, is the one to read. */
+const LOOK_AT_LOG_MS = 3_000;
 
 export interface ClaimOptions {
   readonly link: NatsLink;
@@ -22,8 +26,10 @@ export interface ClaimOptions {
   readonly feed: Feed;
   readonly partition: number;
   readonly subject: string;
+  /** Of the contour that sends; what is read may be our mirror of it. */
   readonly stream: string;
   readonly durable: string;
+  readonly logs: SourceLogs;
   /** The broker closes, or nobody asks for claims any more. */
   readonly stop: AbortSignal;
 }
@@ -43,7 +49,7 @@ interface Reading {
   identity: string | null;
   /** First stream sequence that was not given to the reader yet. */
   next: number;
-  opened: Durable | null;
+  opened: (Durable & { readonly stream: string }) | null;
 }
 
 export class NatsClaim implements Claim {
@@ -82,7 +88,7 @@ export class NatsClaim implements Claim {
     const ended = new AbortController();
     this.#reading = ended;
     const stop = AbortSignal.any([signal, this.lost, ended.signal]);
-    return this.#read(from, { ended, stop, identity: null, next: 1, opened: null });
+    return this.#read(from, { ended, stop, identity: null, next: sequenceOf(from) ?? 1, opened: null });
   }
 
   release(): Promise<void> {
@@ -122,22 +128,23 @@ export class NatsClaim implements Claim {
 
   /** Until the durable has to be opened anew; whether that helps is for the caller to find out by trying. */
   async *#deliveries(from: Position | null, reading: Reading): AsyncGenerator<Incoming> {
-    const { link, options, stream, subject, durable: name } = this.#options;
-    const info = await link.api(reading.stop, (manager) => findStream(manager, stream));
-    if (!info) return this.#vanished(`The NATS stream "${stream}" is gone`);
-    const identity = streamIdentity(info);
+    const { link, options, logs, stream: source, subject, durable: name } = this.#options;
+    const log = await logs.find(source, reading.next, reading.stop);
+    if (!log) return this.#vanished(`The NATS stream "${source}" is gone`);
+    const { info, identity } = log;
+    const stream = info.config.name;
     if (reading.identity === null) {
       reading.identity = identity;
-      reading.next = startSequence(from, identity, info.state);
-    } else if (reading.identity !== identity) return this.#vanished(`The NATS stream "${stream}" was made anew`);
-
-    const request: DurableRequest = { stream, name, subject, start: reading.next, reader: crypto.randomUUID() };
+      reading.next = startSequence(from, identity, { ...info.state, last_seq: log.lastSequence });
+    } else if (reading.identity !== identity) return this.#vanished(`The NATS stream "${source}" was made anew`);
+    const brief = log.remote && info.config.mirror === undefined;
+    const request: DurableRequest = { stream, name, subject, start: reading.next, reader: crypto.randomUUID(), brief };
     const opened = reading.opened;
-    if (opened && (await link.api(reading.stop, (manager) => takenOver(manager, request, opened)))) {
+    if (opened?.stream === stream && (await link.api(reading.stop, (manager) => takenOver(manager, request, opened)))) {
       return this.#vanished(`Another process reads "${subject}" with the same group`);
     }
     const durable = await link.api(reading.stop, (manager) => openDurable(manager, request));
-    reading.opened = durable;
+    reading.opened = { ...durable, stream };
     const nc = link.current;
     if (!nc || reading.stop.aborted) return;
     yield* this.#catchUp(durable, info, reading);
@@ -163,7 +170,9 @@ export class NatsClaim implements Claim {
     const over = new AbortController();
     try {
       session.start();
-      void this.#watch(session, AbortSignal.any([reading.stop, over.signal]));
+      const watching = AbortSignal.any([reading.stop, over.signal]);
+      void this.#watch(session, stream, watching);
+      if (log.remote) void this.#watchLog(session, log, reading, watching);
       for (let pulled = await session.next(); pulled; pulled = await session.next()) {
         const { msg, streamSequence, deliveryCount } = pulled;
         reading.next = streamSequence + 1;
@@ -185,12 +194,31 @@ export class NatsClaim implements Claim {
   }
 
   /** Ends the session when its durable stands still. Never rejects. */
-  async #watch(session: PullSession, signal: AbortSignal): Promise<void> {
-    const { link, options, stream, durable: name } = this.#options;
+  async #watch(session: PullSession, stream: string, signal: AbortSignal): Promise<void> {
+    const { link, options, durable: name } = this.#options;
     const state = () =>
       // Without an answer nothing is known; heartbeats tell of a server that is away.
       link.api(signal, (manager) => durableState(manager, { stream, name })).catch(() => null);
     if (await standsStill({ session, state, clock: options.clock, signal })) session.finish({ reason: "standstill" });
+  }
+
+  /** Ends the session when another copy of the log is to be read, see source_log.ts. Never rejects. */
+  async #watchLog(session: PullSession, log: SourceLog, reading: Reading, signal: AbortSignal): Promise<void> {
+    const { logs, stream, options } = this.#options;
+    while (!signal.aborted) {
+      await options.clock.sleep(LOOK_AT_LOG_MS, signal);
+      if (signal.aborted) return;
+      try {
+        const now = await logs.find(stream, reading.next, signal);
+        if (now?.identity === log.identity && now.info.config.name === log.info.config.name) continue;
+        session.finish({ reason: "moved" });
+        return;
+      } catch (error) {
+        // Neither copy can be asked: the session says what is wrong with the one it reads.
+        if (!isAbort(error))
+          options.logger.debug({ error, stream }, "Could not look for the NATS stream and its mirror");
+      }
+    }
   }
 
   /** What an old durable has delivered to somebody already is behind its memory: fetched from the stream itself. */
@@ -269,16 +297,4 @@ export class NatsClaim implements Claim {
     if (error instanceof nats.TimeoutError) link.suspect(`no sign of life while reading "${subject}"`);
     return failure;
   }
-}
-
-/** Where to begin: the position, or the earliest message when it means nothing in this stream. */
-export function startSequence(
-  from: Position | null,
-  identity: string,
-  state: Pick<StreamInfo["state"], "first_seq" | "last_seq">,
-): number {
-  const first = Math.max(1, state.first_seq);
-  if (!from || from.identity !== identity || !/^[0-9]{1,16}$/.test(from.offset)) return first;
-  const offset = Number(from.offset);
-  return offset < first || offset > state.last_seq + 1 ? first : offset;
 }

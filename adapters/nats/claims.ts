@@ -8,7 +8,7 @@ import type { NatsLink } from "./connection.ts";
 import { natsError } from "./errors.ts";
 import { durableName, feedContour, partitionSubject, streamName } from "./names.ts";
 import { DEFAULT_STREAM, type NatsOptions } from "./options.ts";
-import { findStream } from "./stream.ts";
+import type { SourceLogs } from "./source_log.ts";
 
 /** A lost or released partition is offered again after this pause, so that one who cannot read it does not spin. */
 const OFFER_AGAIN_MS = 200;
@@ -18,6 +18,7 @@ export interface ClaimsOptions {
   readonly options: NatsOptions;
   readonly feed: Feed;
   readonly group: string;
+  readonly logs: SourceLogs;
   /** The claims that live at this moment. */
   readonly live: Set<NatsClaim>;
 }
@@ -27,7 +28,7 @@ export async function* claimPartitions(
   request: ClaimsOptions,
   signal: AbortSignal,
 ): AsyncGenerator<Claim, void, undefined> {
-  const { link, options, feed, group, live } = request;
+  const { link, options, feed, group, logs, live } = request;
   const ended = new AbortController();
   const stop = AbortSignal.any([signal, link.closing, ended.signal]);
   const stream = streamName(options.stream ?? DEFAULT_STREAM, feedContour(feed));
@@ -39,6 +40,7 @@ export async function* claimPartitions(
     const claim = new NatsClaim({
       link,
       options,
+      logs,
       feed,
       partition,
       subject,
@@ -69,11 +71,11 @@ export async function* claimPartitions(
 }
 
 /** Waits until the stream exists: a peer that has not started yet is normal, and worth one line in the log. */
-async function streamThere({ link, options, feed }: ClaimsOptions, stream: string, stop: AbortSignal): Promise<void> {
+async function streamThere({ logs, options, feed }: ClaimsOptions, stream: string, stop: AbortSignal): Promise<void> {
   const backoff = new Backoff({ firstMs: 50, maxMs: 1_000 });
   while (!stop.aborted) {
     try {
-      if (await link.api(stop, (manager) => findStream(manager, stream))) return;
+      if (await logs.find(stream, 1, stop)) return;
       if (backoff.attempts === 0)
         options.logger.info(
           { stream, feed: feed.name },

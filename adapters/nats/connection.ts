@@ -10,6 +10,7 @@ import { Backoff } from "../../src/core/backoff.ts";
 import type { ReplicatorError } from "../../src/core/errors.ts";
 import { connectOptions, withoutCredentials } from "./connect_options.ts";
 import { closedError, isUnanswered, natsError, noJetStream } from "./errors.ts";
+import { type Home, homeOf } from "./home.ts";
 import type { NatsOptions } from "./options.ts";
 import { refusedCertificate } from "./tls_probe.ts";
 import { Pulse, untilAborted } from "./waits.ts";
@@ -73,10 +74,9 @@ export class NatsLink {
     return this.#up ? this.#nc : null;
   }
 
-  /** Servers of the cluster we are connected to, as far as it tells; 1 outside a cluster. */
-  get clusterSize(): number {
-    const info = this.current?.info;
-    return info?.cluster ? Math.max(1, info.connect_urls?.length ?? 1) : 1;
+  /** The cluster we are connected to, as far as streams can be placed in it; null outside a cluster. */
+  get home(): Home | null {
+    return homeOf(this.current?.info, this.#options.domain);
   }
 
   /** Waits for ever until connected. @throws AbortError by the signal, ReplicatorError when waiting cannot help. */

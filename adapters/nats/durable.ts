@@ -4,11 +4,13 @@
  * cluster is cut off from the majority: 503/10008), and then what lies before its memory is fetched message by message.
  */
 import { AckPolicy, type ConsumerInfo, DeliverPolicy, type JetStreamManager } from "@nats-io/jetstream";
-import { nanos } from "@nats-io/nats-core";
+import { nanos, errors as nats } from "@nats-io/nats-core";
 import { apiCode, NOT_FOUND } from "./errors.ts";
 
 /** Nothing waits for a redelivery: what was not applied is read again from the ledger's position. */
 const ACK_WAIT_MS = 3_600_000;
+/** Requests without an answer until a new durable is given up: an election takes up to nine seconds. */
+const ELECTION_LOOKS = 2;
 /** Which read made the durable: tells a takeover by another process from a deletion by hand. */
 const READER = "replicator-reader";
 
@@ -20,6 +22,8 @@ export interface DurableRequest {
   readonly start: number;
   /** Identity of the read. */
   readonly reader: string;
+  /** On another cluster's stream, while our mirror stands still: one copy, which needs no election. */
+  readonly brief: boolean;
 }
 
 export interface Durable {
@@ -35,6 +39,18 @@ export interface Durable {
 export async function openDurable(manager: JetStreamManager, request: DurableRequest): Promise<Durable> {
   try {
     await remove(manager, request);
+    await add(manager, request);
+    return { nextDelivery: 1, delivered: 0, reader: request.reader };
+  } catch (error) {
+    if (!isCutOff(error)) throw error;
+    const old = await findDurable(manager, request);
+    if (!old) throw error;
+    return { nextDelivery: old.delivered.consumer_seq + 1, delivered: old.delivered.stream_seq, reader: readerOf(old) };
+  }
+}
+
+async function add(manager: JetStreamManager, request: DurableRequest): Promise<void> {
+  try {
     await manager.consumers.add(request.stream, {
       durable_name: request.name,
       filter_subject: request.subject,
@@ -44,14 +60,28 @@ export async function openDurable(manager: JetStreamManager, request: DurableReq
       ack_wait: nanos(ACK_WAIT_MS),
       max_ack_pending: -1,
       max_deliver: -1,
+      ...(request.brief ? { num_replicas: 1 } : {}),
       metadata: { [READER]: request.reader },
     });
-    return { nextDelivery: 1, delivered: 0, reader: request.reader };
   } catch (error) {
-    if (!isCutOff(error)) throw error;
-    const old = await findDurable(manager, request);
-    if (!old) throw error;
-    return { nextDelivery: old.delivered.consumer_seq + 1, delivered: old.delivered.stream_seq, reader: readerOf(old) };
+    if (!(error instanceof nats.TimeoutError)) throw error;
+    await untilLed(manager, request, error);
+  }
+}
+
+/**
+ * With a server down the durable's own election outlasts a request: removed and made anew it would begin again each time.
+ * @throws the first error when it is not there, the client's errors when it gets no leader
+ */
+async function untilLed(manager: JetStreamManager, request: DurableRequest, first: unknown): Promise<void> {
+  for (let look = 1; ; look++) {
+    try {
+      const made = await findDurable(manager, request);
+      if (made && readerOf(made) === request.reader) return;
+      throw first;
+    } catch (error) {
+      if (error === first || look === ELECTION_LOOKS || !(error instanceof nats.TimeoutError)) throw error;
+    }
   }
 }
 

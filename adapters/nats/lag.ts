@@ -1,8 +1,9 @@
 /** How many messages lie between a position and the tail. */
 import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream";
 import type { Lag, Position } from "../../src/core/broker.ts";
-import { startSequence } from "./claim.ts";
-import { findStream, nextMessage, streamIdentity } from "./stream.ts";
+import { foreignCluster, type Home } from "./home.ts";
+import { startSequence } from "./start_sequence.ts";
+import { findStream, streamIdentity } from "./stream.ts";
 
 /**
  * Counts the messages of one subject; the stream's own sequence counts every subject of the contour (its control
@@ -11,8 +12,7 @@ import { findStream, nextMessage, streamIdentity } from "./stream.ts";
  */
 export async function subjectLag(
   manager: JetStreamManager,
-  stream: string,
-  subject: string,
+  { stream, subject, home }: { readonly stream: string; readonly subject: string; readonly home: Home | null },
   position: Position | null,
 ): Promise<Lag> {
   const info = await findStream(manager, stream, subject);
@@ -21,10 +21,10 @@ export async function subjectLag(
   const start = startSequence(position, streamIdentity(info), info.state);
   if (start <= info.state.first_seq || total === 0) return { messages: total };
   if (start > info.state.last_seq) return { messages: 0 };
+  // The server lets our mirror answer a direct get of its origin, and the mirror may stand still.
+  const isDirect = info.config.allow_direct && foreignCluster(info, home) === null;
   return {
-    messages: info.config.allow_direct
-      ? await pending(manager, stream, subject, start)
-      : await estimate(manager, info, subject, start),
+    messages: isDirect ? await pending(manager, stream, subject, start) : await estimate(manager, info, subject, start),
   };
 }
 
@@ -39,9 +39,10 @@ async function pending(manager: JetStreamManager, stream: string, subject: strin
   return 0;
 }
 
-/** A stream somebody else made may not allow direct get: then at most what has come since, of any subject. */
+/** Asks the stream's leader: at most what has come since, of any subject. */
 async function estimate(manager: JetStreamManager, info: StreamInfo, subject: string, start: number): Promise<number> {
-  const next = await nextMessage(manager, info, start, subject);
+  const query = { seq: start, next_by_subj: subject };
+  const next = await manager.streams.getMessage(info.config.name, query);
   return next ? Math.min(info.state.last_seq - next.seq + 1, info.state.subjects?.[subject] ?? 0) : 0;
 }
 

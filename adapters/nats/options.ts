@@ -21,6 +21,8 @@ export interface NatsOptions {
   readonly credentialsFile?: string | undefined;
   /** Set: the connection must be encrypted, and the server is verified. */
   readonly tls?: NatsTls | undefined;
+  /** Of this site: its stream belongs into the cluster we are connected to, the others' are mirrored there. `check` asks. */
+  readonly contour?: string | undefined;
   /** Prefix of the stream names: `<stream>_<contour>`. */
   readonly stream?: string | undefined;
   /** Copies of a stream; unset: 3 in a cluster of three servers or more, else 1. */

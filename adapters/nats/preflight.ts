@@ -12,8 +12,12 @@ import type { Channel } from "../../src/core/channel.ts";
 import { ReplicatorError } from "../../src/core/errors.ts";
 import { MESSAGE_LIMIT } from "../../src/core/message.ts";
 import { natsError } from "./errors.ts";
+import { blocking, info, warning } from "./finding.ts";
+import { homeOf } from "./home.ts";
 import { contourSubjects, covers, streamName } from "./names.ts";
 import { DEFAULT_STREAM, type NatsOptions } from "./options.ts";
+import { placementFindings, silent } from "./placement_check.ts";
+import { isCutOff } from "./source_log.ts";
 import { findStream } from "./stream.ts";
 
 /** A body of the product's limit with its headers. */
@@ -30,19 +34,39 @@ export async function preflight(
   channels: readonly Channel[],
 ): Promise<BrokerFinding[]> {
   const findings = serverFindings(server);
-  let account: JetStreamAccountStats;
   try {
-    account = await manager.getAccountInfo();
+    findings.push(...accountFindings(await manager.getAccountInfo()));
   } catch (error) {
     const failure = natsError("use JetStream", error);
-    if (failure.code !== "broker.no_jetstream") throw failure;
-    return [...findings, blocking(failure.code, failure.message, failure.remedy ?? "")];
+    if (failure.code === "broker.no_jetstream")
+      return [...findings, blocking(failure.code, failure.message, failure.remedy ?? "")];
+    if (failure.code !== "broker.unavailable") throw failure;
+    findings.push(
+      warning(
+        "broker.unavailable",
+        "JetStream has no leader here: streams that are there and have their majority go on, nothing new can be made",
+        "See that a majority of all servers is up and that the gateways stand: nats server report jetstream",
+      ),
+    );
   }
-  findings.push(...accountFindings(account));
   for (const contour of new Set(channels.map((channel) => channel.contour))) {
     const name = streamName(options.stream ?? DEFAULT_STREAM, contour);
-    const info = await findStream(manager, name);
-    findings.push(...(info ? streamFindings(info, contour, options, server.cluster) : [missing(name, contour)]));
+    let stream: StreamInfo | null;
+    try {
+      stream = await findStream(manager, name);
+    } catch (error) {
+      if (!isCutOff(error)) throw error;
+      findings.push(silent(name));
+      continue;
+    }
+    if (!stream) {
+      findings.push(missing(name, contour));
+      continue;
+    }
+    findings.push(...streamFindings(stream, contour, options));
+    findings.push(
+      ...(await placementFindings(manager, { stream, contour, home: homeOf(server, options.domain), options })),
+    );
   }
   return findings;
 }
@@ -101,10 +125,9 @@ function accountFindings({ limits, storage, streams }: JetStreamAccountStats): B
 }
 
 export function streamFindings(
-  stream: Pick<StreamInfo, "config" | "cluster">,
+  stream: Pick<StreamInfo, "config">,
   contour: string,
   options: NatsOptions,
-  ownCluster?: string,
 ): BrokerFinding[] {
   const { config } = stream;
   const edit = `nats stream edit ${config.name}`;
@@ -155,16 +178,6 @@ export function streamFindings(
       ),
     );
   }
-  const cluster = stream.cluster?.name;
-  if (cluster && ownCluster && cluster !== ownCluster) {
-    findings.push(
-      info(
-        "broker.remote_stream",
-        `${name} lives in the cluster "${cluster}", this one is "${ownCluster}": it is read through the gateway, and not at all while the gateway is down`,
-        "Nothing is lost: what is not read stays in the stream, what is not applied stays in the queue of its contour",
-      ),
-    );
-  }
   const limited = [
     config.max_bytes > 0 && "max_bytes",
     config.max_msgs > 0 && "max_msgs",
@@ -209,13 +222,6 @@ function olderThan(version: string, wanted: readonly [number, number, number]): 
   }
   return false;
 }
-
-function finding(severity: BrokerFinding["severity"]) {
-  return (code: string, message: string, remedy: string): BrokerFinding => ({ severity, code, message, remedy });
-}
-const info = finding("info");
-const warning = finding("warning");
-const blocking = finding("blocking");
 
 /** Refusals that `check` lists instead of failing with them. */
 export function asFinding(error: unknown): BrokerFinding | null {

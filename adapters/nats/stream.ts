@@ -11,6 +11,7 @@ import {
 import { nanos } from "@nats-io/nats-core";
 import { ReplicatorError } from "../../src/core/errors.ts";
 import { apiCode, NOT_FOUND } from "./errors.ts";
+import type { Home } from "./home.ts";
 import { contourSubjects, covers, overlaps, streamName } from "./names.ts";
 import { DEFAULT_STREAM, type NatsOptions } from "./options.ts";
 
@@ -18,6 +19,7 @@ const DUPLICATE_WINDOW_MS = 120_000;
 /** nats-server's default max_payload; a message of the product's limit (900 kB) with its headers fits. */
 const MAX_MESSAGE_BYTES = 1_048_576;
 const CLUSTER_REPLICAS = 3;
+const NO_SUITABLE_PEERS = 10_005;
 
 /**
  * What a log counts in: a stream of the same name made anew has another creation time, and positions of the old one
@@ -42,24 +44,49 @@ export async function findStream(
 }
 
 /**
+ * Makes a stream or a mirror with the copies it should have. Two servers are a cluster of three of which one is away: asked
+ * for three copies it gives the third to that one. A cluster that really has two refuses, and the stream gets one copy.
+ * @throws the client's errors
+ */
+export async function addStream(
+  manager: JetStreamManager,
+  options: Pick<NatsOptions, "replicas">,
+  config: Partial<StreamConfig> & Pick<StreamConfig, "name">,
+  home: Home | null,
+): Promise<StreamInfo> {
+  const servers = home?.servers ?? 1;
+  const wanted = options.replicas ?? (servers >= 2 ? CLUSTER_REPLICAS : 1);
+  try {
+    return await manager.streams.add({ ...config, num_replicas: wanted });
+  } catch (error) {
+    const refused = apiCode(error) === NO_SUITABLE_PEERS && options.replicas === undefined;
+    if (!refused || servers >= CLUSTER_REPLICAS) throw error;
+    return await manager.streams.add({ ...config, num_replicas: 1 });
+  }
+}
+
+/**
  * One attempt.
- * @param servers how many the cluster has, as far as it tells
+ * @param home where it is placed: left to itself, a cluster that is short of servers puts it into another one
  * @throws the client's errors, and ReplicatorError for a stream that cannot serve
  */
 export async function ensureStream(
   manager: JetStreamManager,
   options: NatsOptions,
   contour: string,
-  servers: number,
+  home: Home | null,
 ): Promise<void> {
   const name = streamName(options.stream ?? DEFAULT_STREAM, contour);
   const subjects = contourSubjects(contour);
   const found = await findStream(manager, name);
   if (found) return adopt(manager, found, subjects);
-  const replicas = options.replicas ?? (servers >= CLUSTER_REPLICAS ? CLUSTER_REPLICAS : 1);
   try {
-    await manager.streams.add(streamConfig(name, subjects, options, replicas));
-    options.logger.info({ stream: name, subjects, replicas }, "Made the NATS stream");
+    const placement = home ? { placement: { cluster: home.cluster, tags: [] } } : {};
+    const made = await addStream(manager, options, { ...streamConfig(name, subjects, options), ...placement }, home);
+    options.logger.info(
+      { stream: name, subjects, replicas: made.config.num_replicas, ...(home ? { cluster: home.cluster } : {}) },
+      "Made the NATS stream",
+    );
   } catch (error) {
     // Another process was faster, with other settings: its stream stands.
     const other = await findStream(manager, name);
@@ -68,13 +95,12 @@ export async function ensureStream(
   }
 }
 
-export function streamConfig(name: string, subjects: string, options: NatsOptions, replicas: number) {
+export function streamConfig(name: string, subjects: string, options: NatsOptions) {
   return {
     name,
     description: "Changes captured by replicator",
     subjects: [subjects],
     storage: StorageType.File,
-    num_replicas: replicas,
     retention: RetentionPolicy.Limits,
     max_age: nanos(options.retentionMs),
     // I5: should a limit ever be set on it, a full stream refuses (the backlog stays in the queue) and drops nothing unread.

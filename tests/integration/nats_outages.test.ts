@@ -172,7 +172,14 @@ describe("a cluster of three servers", () => {
     const reader = read(broker({ servers: urls }), channel);
     const { nc, manager } = await administrator(urls.join(","));
     const info = await manager.streams.info(`replicator_${channel.contour}`);
+    // One cluster: nothing is mirrored.
+    await until(
+      "the reader has its durable",
+      async () => (await manager.consumers.list(info.config.name).next()).length === 1,
+    );
+    const streams = await manager.streams.names().next();
     await nc.close();
+    expect(streams.sort()).toEqual(["probe", info.config.name].sort());
     expect(info.config.num_replicas).toBe(3);
     let next = 1;
     const leader = nodes[Number(info.cluster?.leader?.slice(1) ?? 0)];

@@ -1,9 +1,9 @@
 /** Real Kafka brokers: KRaft, broker and controller in one process. */
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { existsSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { kafkaLibs, which } from "../../tools/cache.mjs";
+import { JAVA, java, quietLogging, writeProperties } from "../../tools/cluster/kafka_nodes.ts";
 import { freePort, scratch } from "./scratch.ts";
 import { type TestServer, testServer } from "./server.ts";
 
@@ -28,8 +28,6 @@ export interface KafkaServer extends TestServer {
   /** host:port of the listener without either, for setting things up. */
   readonly plainBootstrap: string;
 }
-
-const JAVA = ["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
 
 /** A started broker of its own. It ends with this process if nobody stops it. */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaServer> {
@@ -70,13 +68,8 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaServe
     ...options.settings,
   };
   const properties = join(folder, "server.properties");
-  writeFileSync(
-    properties,
-    Object.entries(settings)
-      .map(([name, value]) => `${name}=${value}\n`)
-      .join(""),
-  );
-  const common = logging(folder);
+  writeFileSync(properties, writeProperties(settings));
+  const common = quietLogging(folder);
   format(common, properties, options.sasl);
   const server: KafkaServer = {
     ...testServer({
@@ -93,13 +86,6 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaServe
   };
   await server.start();
   return server;
-}
-
-function java(): string {
-  const program = which("java");
-  if (!program) throw new Error("java is not installed");
-  if (!existsSync(kafkaLibs())) throw new Error("Kafka is not in .cache: node tools/bootstrap.mjs kafka");
-  return program;
 }
 
 function mechanism(sasl: NonNullable<KafkaOptions["sasl"]>): string {
@@ -127,24 +113,6 @@ function tls(folder: string, ssl: NonNullable<KafkaOptions["ssl"]>): Record<stri
     "ssl.truststore.location": caFile,
     "ssl.client.auth": ssl.clientAuth ? "required" : "none",
   };
-}
-
-/** Class path and a quiet log4j that prints to the one log file. */
-function logging(folder: string): string[] {
-  const file = join(folder, "log4j2.properties");
-  writeFileSync(
-    file,
-    `appender.out.type=Console
-appender.out.name=out
-appender.out.layout.type=PatternLayout
-appender.out.layout.pattern=%d{HH:mm:ss.SSS} %p %c{1} %m%n
-rootLogger.level=WARN
-rootLogger.appenderRef.out.ref=out
-logger.started.name=kafka.server.KafkaRaftServer
-logger.started.level=INFO
-`,
-  );
-  return ["-cp", join(kafkaLibs(), "*"), `-Dlog4j2.configurationFile=${file}`];
 }
 
 function format(common: readonly string[], properties: string, sasl: KafkaOptions["sasl"]): void {
