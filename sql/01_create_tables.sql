@@ -73,6 +73,17 @@ BEGIN
                         WITH (autovacuum_vacuum_insert_threshold = -1)', slot, slot);
     END LOOP;
 END $$;
+-- Chunks are compressed in the application's statement: lz4, where the server has it, costs it a third of what pglz does.
+DO $$
+DECLARE
+    slow record;
+BEGIN
+    FOR slow IN SELECT a.attrelid::regclass AS slot, a.attname FROM pg_partition_tree('"replicator".queue') t
+                  JOIN pg_attribute a ON a.attrelid = t.relid AND a.attname IN ('data', 'old') AND a.attcompression <> 'l'
+                 WHERE EXISTS (SELECT FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)) LOOP
+        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I SET COMPRESSION lz4', slow.slot, slow.attname);
+    END LOOP;
+END $$;
 CREATE INDEX IF NOT EXISTS queue_xid_id ON "replicator".queue (xid, id);
 
 -- Which table goes to which channel. Append-only: a cut names the version it was taken under, so that what a cut

@@ -3,9 +3,9 @@
 -- EXECUTE in the hot path; the contour, the table's id and its oid are baked in. The input is a plan (02a).
 --
 -- Who is captured: the setting replicator.capture decides (on | off); where it is unset or empty, everything but a session
--- whose application_name is replicator_consumer (I9). Only "off", which apply sets for every transaction, stands in WHEN
--- clauses: PostgreSQL parses a WHEN clause anew for every statement, and with the whole rule in it a single-row INSERT
--- cost three times as much. The rest is tested inside the functions.
+-- whose application_name is replicator_consumer (I9). Every statement copies the WHEN clauses of all triggers of its table
+-- and parses those of its own (3 to 6 µs each, by their length), so only row triggers that read or write have one, and only
+-- for "off", which apply sets for every transaction: a row of apply calls nothing. The rest is tested inside the functions.
 
 -- A table registered as table_id may call its functions under another oid: as a partition of the root, or under its
 -- registered name after a dump and restore. Anything else is a forged trigger (review B7).
@@ -24,30 +24,59 @@ BEGIN
     END IF;
 END $function$;
 
--- One line in bypass_log per transaction for a session that carries the consumer's mark and is no consumer. The table is
--- the trigger's own, whatever it is: there is nothing to forge.
+-- Condition: what the session does is not captured. NULL is as good as false.
+CREATE OR REPLACE FUNCTION "replicator".marked_sql() RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT $sql$pg_catalog.current_setting('replicator.capture', true) OPERATOR(pg_catalog.=) 'off'
+       OR pg_catalog.current_setting('application_name') OPERATOR(pg_catalog.=) 'replicator_consumer'
+          AND coalesce(pg_catalog.current_setting('replicator.capture', true), '') OPERATOR(pg_catalog.=) ''$sql$
+$function$;
+
+-- One line in bypass_log per transaction for a session that carries the consumer's mark and is no consumer.
+CREATE OR REPLACE FUNCTION "replicator".note_bypass_of(relation regclass) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM "replicator".consumer_role WHERE role_name = session_user) THEN
+        INSERT INTO "replicator".bypass_log (table_name) VALUES (relation::text) ON CONFLICT DO NOTHING;
+    END IF;
+END $function$;
+
+-- The same as a trigger, for tables that have no other function called for every statement; and apply's DELETE brings
+-- tombstones: see mark_floor(). The table is the trigger's own, whatever it is: there is nothing to forge.
+DO $do$ BEGIN EXECUTE format($format$
 CREATE OR REPLACE FUNCTION "replicator".note_bypass() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS $function$
 BEGIN
-    IF current_setting('replicator.capture', true) NOT IN ('', 'off') THEN RETURN NULL; END IF;
-    IF NOT EXISTS (SELECT FROM "replicator".consumer_role WHERE role_name = session_user) THEN
-        INSERT INTO "replicator".bypass_log (table_name) VALUES (TG_RELID::regclass::text) ON CONFLICT DO NOTHING;
+    IF %s THEN
+        PERFORM "replicator".note_bypass_of(TG_RELID);
+        IF TG_OP = 'DELETE' AND pg_sequence_last_value(to_regclass('"replicator".floor_mark_' || TG_ARGV[0])) IS NULL THEN
+            PERFORM nextval(to_regclass('"replicator".floor_mark_' || TG_ARGV[0]));
+        END IF;
     END IF;
     RETURN NULL;
-END $function$;
+END $function$$format$, "replicator".marked_sql()); END $do$;
 
--- Every insert asks whether its table has a floor; a sequence per table answers without a query. Whoever writes a floor
--- (TRUNCATE here, apply, collection of tombstones) passes this trigger. Not transactional, on the safe side.
+-- Every insert asks whether its table has a floor or a tombstone; a sequence per table answers without a query, for a tenth
+-- of what the query costs. Its last value: NULL neither, below a million tombstones, else a floor. Whoever writes a floor
+-- (TRUNCATE here, apply, collection of tombstones) passes this trigger; whoever writes a tombstone runs mark_sql() or, as apply,
+-- deletes from the table in the same statement, whose trigger does. Not transactional, on the safe side: it stands before
+-- the tombstone is committed, and it is never taken back.
 CREATE OR REPLACE FUNCTION "replicator".mark_floor() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS $function$
 BEGIN
     IF to_regclass('"replicator".floor_mark_' || NEW.table_id) IS NOT NULL THEN
-        PERFORM setval(to_regclass('"replicator".floor_mark_' || NEW.table_id), 1);
+        PERFORM setval(to_regclass('"replicator".floor_mark_' || NEW.table_id), 1000000);
     END IF;
     RETURN NULL;
 END $function$;
 CREATE OR REPLACE TRIGGER mark_floor AFTER INSERT ON "replicator".floor FOR EACH ROW EXECUTE FUNCTION "replicator".mark_floor();
 ALTER TABLE "replicator".floor ENABLE ALWAYS TRIGGER mark_floor;
+
+-- Statement: marks that the table has tombstones. Two at a time count twice, which does no harm.
+CREATE OR REPLACE FUNCTION "replicator".mark_sql(id text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp AS $function$
+    SELECT format($sql$IF pg_sequence_last_value('"replicator".floor_mark_%1$s'::regclass) IS NULL THEN PERFORM nextval('"replicator".floor_mark_%1$s'); END IF;$sql$, id)
+$function$;
 
 -- A quoted identifier, always: a record's field called by, loop, if or strict must be quoted in PL/pgSQL though not in SQL.
 CREATE OR REPLACE FUNCTION "replicator".quoted(name text) RETURNS text
@@ -147,7 +176,8 @@ DECLARE
             UNION ALL SELECT f.version, f.updated_at FROM "replicator".floor f WHERE f.table_id = %3$s) s;$sql$,
                          v, u, id, "replicator".same_key_sql(plan, 't', 'NEW'));
     -- %8$s, %9$s: version and updated_at of the tombstone
-    bury text := $sql$INSERT INTO "replicator".tombstone_%1$s AS t (%2$s, %3$s, %4$s, %5$s)
+    bury text := "replicator".mark_sql(id) || $sql$
+    INSERT INTO "replicator".tombstone_%1$s AS t (%2$s, %3$s, %4$s, %5$s)
     VALUES (%6$s, %8$s, %9$s, %7$s)
     ON CONFLICT (%2$s) DO UPDATE SET %3$s = greatest(t.%3$s, EXCLUDED.%3$s), %4$s = greatest(t.%4$s, EXCLUDED.%4$s), %5$s = EXCLUDED.%5$s;$sql$;
 BEGIN
@@ -158,10 +188,12 @@ DECLARE v bigint; u timestamptz; xid xid8;
 BEGIN
 %1$s    -- the xid comes before the look at the tombstones: apply waits with its second look for all that are under way
     bound.xid := pg_catalog.pg_current_xact_id();
-    SELECT t.%4$s, t.%5$s INTO bound.v, bound.u FROM "replicator".tombstone_%8$s t WHERE %9$s;
-    -- floors are rare: the sequence says whether there ever was one, for a tenth of what the query costs
     IF pg_sequence_last_value('"replicator".floor_mark_%8$s'::regclass) IS NOT NULL THEN
-        %3$s
+        IF pg_sequence_last_value('"replicator".floor_mark_%8$s'::regclass) < 1000000 THEN
+            SELECT t.%4$s, t.%5$s INTO bound.v, bound.u FROM "replicator".tombstone_%8$s t WHERE %9$s;
+        ELSE
+            %3$s
+        END IF;
     END IF;
     NEW.%4$s := coalesce(bound.v + 1, 1);
     NEW.%5$s := greatest(%10$s, bound.u + interval '1 microsecond');
@@ -173,14 +205,12 @@ END $body$, guard, recheck, known, v, u, b, contour, id, "replicator".same_key_s
     -- reads nothing but the row: runs as the caller, everything named in full; of a polled table also the mark
     RETURN NEXT "replicator".function_sql(format('stamp_update_%s() RETURNS trigger', id), CASE WHEN plan->>'capture' = 'none' THEN definer ELSE '' END, format($body$
 BEGIN
-    IF pg_catalog.current_setting('replicator.capture', true) OPERATOR(pg_catalog.=) 'off' THEN RETURN NEW; END IF;
-    IF pg_catalog.current_setting('application_name') OPERATOR(pg_catalog.=) 'replicator_consumer'
-       AND coalesce(pg_catalog.current_setting('replicator.capture', true), '') OPERATOR(pg_catalog.=) '' THEN RETURN NEW; END IF;
+    IF %7$s THEN RETURN NEW; END IF;
 %1$s    NEW.%2$s := OLD.%2$s OPERATOR(pg_catalog.+) 1;
     NEW.%3$s := greatest(%6$s, OLD.%3$s OPERATOR(pg_catalog.+) pg_catalog.interval '1 microsecond');
     NEW.%4$s := %5$s;
     RETURN NEW;
-END $body$, early_xid, v, u, b, contour, clock));
+END $body$, early_xid, v, u, b, contour, clock, "replicator".marked_sql()));
 
     -- a key change is DELETE(old key) + INSERT(new key): the old key is buried before another row of the same statement
     -- can take it, the new one gets a stamp above whatever was buried under it

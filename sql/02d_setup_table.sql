@@ -32,7 +32,7 @@ BEGIN
 END $function$;
 
 -- The remembered stamps of deleted rows: the table's key under its own names and types, and the stamp. And the mark that
--- says whether the table has a floor.
+-- says whether the table has one, or a floor.
 CREATE OR REPLACE FUNCTION "replicator".tombstone_sql(plan jsonb) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
     SELECT format('CREATE TABLE IF NOT EXISTS "replicator".tombstone_%s (%s, %I bigint NOT NULL, %I timestamptz NOT NULL, %I text COLLATE "C" NOT NULL, PRIMARY KEY (%s))',
@@ -48,7 +48,9 @@ LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
     UNION ALL
     SELECT format('CREATE SEQUENCE IF NOT EXISTS "replicator".floor_mark_%s', plan->>'id')
     UNION ALL
-    SELECT format('SELECT setval(''"replicator".floor_mark_%1$s'', 1) FROM "replicator".floor WHERE table_id = %1$s LIMIT 1', plan->>'id')
+    SELECT format(s, plan->>'id') FROM unnest(ARRAY[
+        'SELECT nextval(''"replicator".floor_mark_%1$s'') FROM "replicator".tombstone_%1$s LIMIT 1',
+        'SELECT setval(''"replicator".floor_mark_%1$s'', 1000000) FROM "replicator".floor WHERE table_id = %1$s LIMIT 1']) s
 $function$;
 
 CREATE OR REPLACE FUNCTION "replicator".functions_of_table_sql(plan jsonb) RETURNS SETOF text

@@ -107,9 +107,11 @@ LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp AS $function$
                OR to_regprocedure(format('"replicator".lift_%s(regclass, text)', r.table_id)) IS NULL
                OR (r.capture = 'none' AND to_regprocedure(format('"replicator".poll_%s("replicator".sync_run, int)', r.table_id)) IS NULL)
                OR to_regprocedure(format('"replicator".snapshot_chunk_%s(text, int, bigint)', r.table_id)) IS NULL THEN 'its functions are from an earlier version'
+             WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'zz_replicator_3_truncate' AND t.tgqual IS NOT NULL)
+                 THEN 'its triggers are from an earlier version'
              -- as trigger_list() makes them: one that is missing loses changes without a word
-             WHEN r.stamping <> 'application' AND EXISTS (SELECT FROM unnest('{1_stamp_insert,1_stamp_update,1_stamp_delete,2_change_key,3_truncate,6_bypass}'::text[]
-                                     || CASE r.capture WHEN 'row' THEN '{4_capture}'::text[] WHEN 'none' THEN '{}'
+             WHEN r.stamping <> 'application' AND EXISTS (SELECT FROM unnest('{1_stamp_insert,1_stamp_update,1_stamp_delete,2_change_key,3_truncate}'::text[]
+                                     || CASE r.capture WHEN 'row' THEN '{4_capture,6_bypass}'::text[] WHEN 'none' THEN '{6_bypass}'
                                                        ELSE '{4_bury_key,5_capture_insert,5_capture_update,5_capture_delete}' END
                                      || CASE c.relkind WHEN 'p' THEN '{7_truncated}'::text[] ELSE '{}' END) AS wanted(name)
                            WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'zz_replicator_' || wanted.name AND t.tgenabled = 'A'))

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { describeWith } from "../support/needs.ts";
 import { until } from "../support/until.ts";
-import { captured, contents, type Database, freshSetup, replay } from "./database.ts";
+import { captured, contents, type Database, freshSetup, replay, texts } from "./database.ts";
 
 const operations = (changes: readonly { operation: string }[]) => changes.map(({ operation }) => operation).join("");
 
@@ -82,6 +82,9 @@ describeWith("postgres", "capture", () => {
             .filter(({ row }) => row.id === 1)
             .map(({ row }) => row.version);
           expect(Math.max(...versions.map(Number))).toBe(stored?.version);
+          expect(
+            await texts(db.sql, `SELECT table_name FROM replicator.bypass_log WHERE table_name LIKE '%${name}'`),
+          ).toEqual([]);
         });
       }
 
