@@ -254,7 +254,8 @@ ${setUp("soft", "room")}`);
            SELECT ledger_id, 1, 1, (SELECT max(cut_no) FROM replicator.applied), true, 0 FROM replicator.ledger WHERE partition = 1`,
         );
         await target.db.execute("UPDATE replicator.inbox SET next_attempt_at = now()");
-        expect(await target.store.retryParked(10)).toEqual({ tried: 1, resolved: 1 });
+        const conflicts = [{ table: "users", policy: "version", winner: "incoming", lines: 1 }];
+        expect(await target.store.retryParked(10)).toEqual({ tried: 1, resolved: 1, conflicts });
         expect(await target.column("SELECT id FROM users")).toEqual(["2"]);
       });
     });
