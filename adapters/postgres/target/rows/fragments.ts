@@ -65,7 +65,7 @@ export class Fragments {
   b->'source'->>'transaction' AS transaction, b->'source'->>'queue_id' AS queue_id,
   b->'source'->>'captured_at' AS captured_at,
   (SELECT json_agg(k)::text FROM json_object_keys(b->'key') k) AS key, (b->'stamp')::text AS stamp,
-  (SELECT json_agg(k)::text FROM json_object_keys(b->'data') k) AS columns FROM ${body}`,
+  (SELECT json_agg(k)::text FROM json_object_keys(CASE json_typeof(b->'data') WHEN 'object' THEN b->'data' END) k) AS columns FROM ${body}`,
     );
     const { schema = "", table = "", operation = "" } = head ?? {};
     const columns = JSON.parse(head?.columns ?? "[]") as string[];
