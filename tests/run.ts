@@ -1,7 +1,7 @@
 /**
  * The gate: `make test`, or a part of it: `make test ONLY="unit kafka"`.
  * A word names a suite (`static`, or a folder under tests/), or a part of the names of the test files to run.
- * JOBS test files run side by side (2 unless it says otherwise): those that start servers mostly wait for them.
+ * JOBS test files run side by side (one more than there are processors unless it says otherwise): most of them wait for servers.
  * Prints totals per suite, every skip with its reason, and last `N passed, N failed[, N skipped]`.
  */
 import { randomUUID } from "node:crypto";
@@ -45,7 +45,7 @@ async function main(words: readonly string[]): Promise<number> {
 }
 
 function numberOfJobs(said: string | undefined): number {
-  if (!said) return Math.min(2, availableParallelism());
+  if (!said) return availableParallelism() + 1;
   if (/^[1-9]\d?$/.test(said)) return Number(said);
   say(`JOBS=${said}: expected a number from 1 to 99`);
   process.exit(2);
