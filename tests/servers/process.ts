@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { closeSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { which } from "../../tools/cache.mjs";
+import { until } from "../support/until.ts";
 import { removeScratch } from "./scratch.ts";
 
 const READY_EVERY_MS = 15;
@@ -66,6 +67,7 @@ export class ServerProcess {
   async end(signal: NodeJS.Signals): Promise<void> {
     if (!this.running) return;
     const all = signal === "SIGKILL";
+    const children = all ? descendants(this.pid) : [];
     if (all) this.signalAll(signal);
     else this.signal(signal);
     const late = Symbol();
@@ -73,7 +75,11 @@ export class ServerProcess {
     const timeout = setTimeout(() => timer.resolve(late), STOP_TIMEOUT_MS);
     const outcome = await Promise.race([this.exited, timer.promise]);
     clearTimeout(timeout);
-    if (outcome !== late) return;
+    if (outcome !== late) {
+      // Killed at the same time, not ended at the same time: PostgreSQL does not start while one holds the shared memory.
+      await until(`the children of ${this.#launch.name} have ended`, () => !children.some(isAlive), STOP_TIMEOUT_MS);
+      return;
+    }
     this.signalAll("SIGKILL");
     await this.exited;
     throw new Error(
