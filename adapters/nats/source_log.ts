@@ -66,7 +66,7 @@ export class SourceLogs {
     return { ...direct, info: mirror, remote: true };
   }
 
-  /** Null when there is none for now: the stream itself is read then. */
+  /** Null while none can be read: the stream itself is read then. */
   async #mirror(manager: JetStreamManager, origin: StreamInfo, home: Home, next: number): Promise<StreamInfo | null> {
     try {
       return await ensureMirror(manager, this.#options, { origin, home, next });

@@ -3,7 +3,6 @@
  * the queue as ever; instead of senders the consumer's claims read the queue, and confirm what the target has.
  */
 import { runCutter } from "../capture/cutter.ts";
-import { runRelease } from "../capture/release.ts";
 import { type Channel, channelLabel } from "../core/channel.ts";
 import type { Logger } from "../core/logger.ts";
 import type { SourceStore } from "../core/source_store.ts";
@@ -14,10 +13,10 @@ import { layOutChannels } from "./channel_layout.ts";
 import { consumerRole } from "./consumer_role.ts";
 import type { Engine } from "./engine.ts";
 import { LARGEST_FRAME } from "./publisher_role.ts";
+import { releaseLoop } from "./release_loop.ts";
 
 /** As in the target: with kill -9 this bounds the pause until the next process goes on. */
 const LEASE_MS = 3_000;
-const RELEASE_EVERY_MS = 30_000;
 
 export interface DirectStores {
   readonly source: SourceStore;
@@ -104,28 +103,9 @@ export async function directRole(
     },
     signal,
   );
-  const release = startRelease(engine, source, signal);
+  const release = releaseLoop(engine, source, signal);
   const consumer = consumerRole({ ...engine, logger: targetLogger, broker: log }, target, signal, channels.list);
   return [cutter, release, consumer];
-}
-
-function startRelease(
-  { config, status, metrics, logger, clock }: Omit<Engine, "broker">,
-  store: SourceStore,
-  signal: AbortSignal,
-): Promise<void> {
-  return runRelease(
-    {
-      store,
-      retentionMs: config.queue.retention,
-      everyMs: RELEASE_EVERY_MS,
-      clock,
-      logger,
-      health: status.health("release"),
-      onReleased: (slots) => metrics.releasedSlots.inc(slots),
-    },
-    signal,
-  );
 }
 
 /** What this process does with a channel. */

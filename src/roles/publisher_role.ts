@@ -1,17 +1,16 @@
 /** Starts the publisher role's loops: cutter, one sender per channel, release. */
 import { runCutter } from "../capture/cutter.ts";
-import { runRelease } from "../capture/release.ts";
 import { type Channel, channelLabel } from "../core/channel.ts";
 import type { SourceStore } from "../core/source_store.ts";
 import { Wake } from "../core/wake.ts";
 import { newSenderStats, runPublisher } from "../publish/publisher.ts";
 import { layOutChannels } from "./channel_layout.ts";
 import type { Engine } from "./engine.ts";
+import { releaseLoop } from "./release_loop.ts";
 
 /** A lease outlives its holder by so much at most; with kill -9 this bounds the pause of a takeover. */
 const LEASE_MS = 6_000;
 const SEND_DEADLINE_MS = 3_000;
-const RELEASE_EVERY_MS = 30_000;
 /** Room for chunk and frame headers below the message limit. */
 export const LARGEST_FRAME = 880_000;
 
@@ -102,17 +101,6 @@ export async function publisherRole(
     },
     signal,
   );
-  const release = runRelease(
-    {
-      store,
-      retentionMs: config.queue.retention,
-      everyMs: RELEASE_EVERY_MS,
-      clock,
-      logger,
-      health: status.health("release"),
-      onReleased: (slots) => metrics.releasedSlots.inc(slots),
-    },
-    signal,
-  );
+  const release = releaseLoop(engine, store, signal);
   return [cutter, publisher, release];
 }
